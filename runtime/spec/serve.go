@@ -1,0 +1,76 @@
+package spec
+
+// Serve is what a server loads when it starts. The controller keeps it in the
+// service's ConfigMap, as JSON under [ServeKey].
+type Serve struct {
+	Models []ServedModel `json:"models"`
+}
+
+// ServeKey is the ConfigMap's key, and so the name of the mounted file.
+const ServeKey = "serve.json"
+
+// ServedModel is a model under the name that clients call it by.
+type ServedModel struct {
+	// Name in /v2/models/{name} and /v1/models/{name}.
+	Name string `json:"name"`
+	// Repository and Digest say what to pull. The digest is the version.
+	Repository Repository `json:"repository"`
+	Digest     string     `json:"digest"`
+}
+
+// Version is the short form of the digest that clients see as the model's
+// version: the first twelve hexadecimal digits.
+func (m ServedModel) Version() string {
+	const prefix = len("sha256:")
+	if len(m.Digest) < prefix+12 {
+		return m.Digest
+	}
+	return m.Digest[prefix : prefix+12]
+}
+
+// Ports of the runtime pods.
+const (
+	// ServePort answers predictions, and health.
+	ServePort = 8080
+	// OperationsPort is for the operator and for monitoring: /stats, /metrics
+	// and the model repository. It is in no Service.
+	OperationsPort = 8081
+	// ProgressPort of a trainer answers /progress and /metrics.
+	ProgressPort = 8080
+)
+
+// ModelStatus is an element of what a server answers to POST
+// /v2/repository/index.
+type ModelStatus struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	// Digest of what is loaded, or being loaded.
+	Digest string `json:"digest,omitempty"`
+	// State is READY, LOADING or UNAVAILABLE.
+	State string `json:"state"`
+	// Reason says, for a model that is not READY, what went wrong last.
+	Reason string `json:"reason,omitempty"`
+}
+
+// States of a model in a server.
+const (
+	StateReady       = "READY"
+	StateLoading     = "LOADING"
+	StateUnavailable = "UNAVAILABLE"
+)
+
+// Stats is what a server answers to GET /stats, for the scaler. All counts
+// only grow while the process lives; Started tells processes apart.
+type Stats struct {
+	// Started is the process's start, in nanoseconds since 1970.
+	Started int64 `json:"started"`
+	// Requests that were answered, with whatever outcome.
+	Requests int64 `json:"requests"`
+	// InFlight is the number of requests that are being answered now.
+	InFlight int64 `json:"inFlight"`
+	// BusySeconds is the integral of InFlight over time: the difference of two
+	// readings over the time between them is the average concurrency.
+	BusySeconds float64 `json:"busySeconds"`
+	// UptimeSeconds since Started.
+	UptimeSeconds float64 `json:"uptimeSeconds"`
+}

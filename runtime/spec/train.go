@@ -1,0 +1,109 @@
+package spec
+
+// TrainVariable is the environment variable in which a trainer finds its
+// [Train], as JSON.
+const TrainVariable = "TRAINYARD_TRAIN"
+
+// Train is everything that a trainer needs to know.
+type Train struct {
+	// Name of the model.
+	Name string `json:"name"`
+	// Source is where the dataset's bytes are: the path of a file.
+	Source string `json:"source"`
+	// SourceName is what users call the source, for messages:
+	// "ConfigMap default/digits, key digits.csv.gz".
+	SourceName string   `json:"sourceName"`
+	Dataset    Dataset  `json:"dataset"`
+	Network    Network  `json:"network"`
+	Training   Training `json:"training"`
+	// Repository is where the model is pushed.
+	Repository Repository `json:"repository"`
+	// Lineage tells where the model comes from. It is stored with the model.
+	Lineage Lineage `json:"lineage"`
+}
+
+// Repository is a place in an OCI registry.
+type Repository struct {
+	// Name is host[:port]/path, without tag or digest.
+	Name string `json:"name"`
+	// PlainHTTP is set for registries that do not speak TLS.
+	PlainHTTP bool `json:"plainHTTP,omitempty"`
+}
+
+// Lineage tells where a model comes from.
+type Lineage struct {
+	Namespace string `json:"namespace,omitempty"`
+	Job       string `json:"job,omitempty"`
+	UID       string `json:"uid,omitempty"`
+}
+
+// Exit codes of the trainer. The Job's pod failure policy tells by them what
+// is worth another try.
+const (
+	// ExitInvalid says that the same input will fail again: no retry.
+	ExitInvalid = 10
+	// ExitInterrupted says that the trainer was asked to stop (128 + SIGTERM):
+	// retry, and do not count it.
+	ExitInterrupted = 143
+)
+
+// Progress is what a trainer answers to GET /progress.
+type Progress struct {
+	// Epoch is the one that runs or ended last, counted from 1; 0 before the
+	// first.
+	Epoch  int32 `json:"epoch"`
+	Epochs int32 `json:"epochs"`
+	// Step counts the batches of this epoch, from 1.
+	Step  int64 `json:"step"`
+	Steps int64 `json:"steps"`
+	// Loss is the mean over the epoch's steps so far.
+	Loss float64 `json:"loss"`
+	// Metrics of the last epoch that was measured, by name: Accuracy,
+	// ValidationAccuracy, ValidationLoss.
+	Metrics          map[string]float64 `json:"metrics,omitempty"`
+	SamplesPerSecond float64            `json:"samplesPerSecond"`
+	// SecondsLeft is an estimate from the pace so far.
+	SecondsLeft float64 `json:"secondsLeft"`
+}
+
+// Result is what a trainer leaves as its termination message: at most 4096
+// bytes of JSON, so sizes, digests and final metrics, never a history.
+type Result struct {
+	// Model is set when a model was published.
+	Model         *Model             `json:"model,omitempty"`
+	DatasetDigest string             `json:"datasetDigest,omitempty"`
+	Progress      *Progress          `json:"progress,omitempty"`
+	Metrics       map[string]float64 `json:"metrics,omitempty"`
+	// Failure is set when there is no model.
+	Failure *Failure `json:"failure,omitempty"`
+}
+
+// Model points to a published model.
+type Model struct {
+	// Reference is repository:tag, for people.
+	Reference string `json:"reference"`
+	// Digest of the OCI manifest: what everyone follows.
+	Digest string `json:"digest"`
+	// Bytes is the size of all files of the model.
+	Bytes int64 `json:"bytes"`
+	// Parameters is the number of trained weights.
+	Parameters int64 `json:"parameters"`
+}
+
+// Failure says why there is no model. Reason is CamelCase, as in a condition;
+// Message names the thing, the place and what to do.
+type Failure struct {
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// Reasons of a [Failure].
+const (
+	ReasonDatasetInvalid      = "DatasetInvalid"
+	ReasonNetworkInvalid      = "NetworkInvalid"
+	ReasonDiverged            = "Diverged"
+	ReasonRegistryUnavailable = "RegistryUnavailable"
+	ReasonPushRefused         = "PushRefused"
+	ReasonInterrupted         = "Interrupted"
+	ReasonInternal            = "InternalError"
+)
