@@ -33,7 +33,7 @@ func runCobra(command *cobra.Command) { os.Exit(cli.Run(command)) }
 func kubectl() {
 	// kubectl logs while it assembles its commands, before flags are parsed;
 	// a verbosity that cannot be set then is reported when they are.
-	_ = logs.GlogSetter(kubectlcmd.GetLogVerbosity(os.Args))
+	_, _ = logs.GlogSetter(kubectlcmd.GetLogVerbosity(os.Args))
 	if err := cli.RunNoErrOutput(kubectlcmd.NewDefaultKubectlCommand()); err != nil {
 		util.CheckErr(err) // prints as kubectl does and exits
 	}

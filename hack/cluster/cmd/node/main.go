@@ -27,6 +27,7 @@ var programs = map[string]func(){
 	"coredns":                 coredns,
 	"ctr":                     ctr,
 	"etcd":                    etcd,
+	"hostpath-provisioner":    hostpathProvisioner,
 	"kube-apiserver":          kubeAPIServer,
 	"kube-controller-manager": kubeControllerManager,
 	"kube-proxy":              kubeProxy,
