@@ -1,0 +1,207 @@
+package nn
+
+import (
+	"fmt"
+	"math"
+
+	"gonum.org/v1/gonum/blas/blas32"
+)
+
+// ActivationKind names a function that is applied to a layer's outputs.
+type ActivationKind uint8
+
+// The kinds of activation, with Keras's formulas.
+const (
+	Linear    ActivationKind = iota // x
+	ReLU                            // max(0, x)
+	LeakyReLU                       // x for x > 0, Alpha*x below
+	ELU                             // x for x > 0, Alpha*(exp(x)-1) below
+	GELU                            // x*Phi(x) with the exact normal distribution function Phi
+	Sigmoid                         // 1/(1+exp(-x))
+	Tanh                            // tanh(x)
+	Softmax                         // exp(x_i)/sum_j exp(x_j) over the outputs of one row
+)
+
+var activationNames = [...]string{"Linear", "ReLU", "LeakyReLU", "ELU", "GELU", "Sigmoid", "Tanh", "Softmax"}
+
+// String returns the kind's word in a recipe, such as "ReLU".
+func (k ActivationKind) String() string {
+	if int(k) < len(activationNames) {
+		return activationNames[k]
+	}
+	return fmt.Sprintf("ActivationKind(%d)", uint8(k))
+}
+
+// ParseActivation returns the activation of that name with Keras's default for
+// Alpha: 0.2 for LeakyReLU, 1 for ELU.
+func ParseActivation(name string) (Activation, error) {
+	for k, n := range activationNames {
+		if n != name {
+			continue
+		}
+		a := Activation{Kind: ActivationKind(k)}
+		switch a.Kind {
+		case LeakyReLU:
+			a.Alpha = 0.2
+		case ELU:
+			a.Alpha = 1
+		}
+		return a, nil
+	}
+	return Activation{}, fmt.Errorf("unknown activation %q; known are %v", name, activationNames)
+}
+
+// Activation is the function that is applied to a layer's outputs. The zero
+// value changes nothing.
+type Activation struct {
+	Kind ActivationKind
+	// Alpha is the slope below 0 of LeakyReLU and the scale below 0 of ELU.
+	Alpha float32
+}
+
+func (a Activation) validate() error {
+	if int(a.Kind) >= len(activationNames) {
+		return fmt.Errorf("unknown activation %d", a.Kind)
+	}
+	if !finite(a.Alpha) {
+		return fmt.Errorf("alpha of %v is %v", a.Kind, a.Alpha)
+	}
+	return nil
+}
+
+// apply replaces every element of m, which holds sums, by its activation.
+func (a Activation) apply(m blas32.General) {
+	if a.Kind == Linear {
+		return
+	}
+	for i := range m.Rows {
+		a.applyRow(row(m, i))
+	}
+}
+
+func (a Activation) applyRow(v []float32) {
+	switch a.Kind {
+	case ReLU:
+		for i, x := range v {
+			v[i] = max(x, 0)
+		}
+	case LeakyReLU:
+		for i, x := range v {
+			if x < 0 {
+				v[i] = a.Alpha * x
+			}
+		}
+	case ELU:
+		for i, x := range v {
+			if x < 0 {
+				v[i] = a.Alpha * float32(math.Expm1(float64(x)))
+			}
+		}
+	case GELU:
+		for i, x := range v {
+			v[i] = x * normalCDF(x)
+		}
+	case Sigmoid:
+		for i, x := range v {
+			v[i] = sigmoid(x)
+		}
+	case Tanh:
+		for i, x := range v {
+			v[i] = float32(math.Tanh(float64(x)))
+		}
+	case Softmax:
+		softmax(v)
+	}
+}
+
+// back turns dy, the gradient by the activation's results y, in place into the
+// gradient by its arguments z.
+func (a Activation) back(z, y, dy blas32.General) {
+	if a.Kind == Linear {
+		return
+	}
+	for i := range dy.Rows {
+		a.backRow(row(z, i), row(y, i), row(dy, i))
+	}
+}
+
+func (a Activation) backRow(z, y, dy []float32) {
+	z, y = z[:len(dy)], y[:len(dy)]
+	switch a.Kind {
+	case ReLU:
+		for i, x := range z {
+			if x <= 0 {
+				dy[i] = 0
+			}
+		}
+	case LeakyReLU:
+		for i, x := range z {
+			if x < 0 {
+				dy[i] *= a.Alpha
+			}
+		}
+	case ELU: // alpha*exp(x) = alpha*(exp(x)-1) + alpha
+		for i, x := range z {
+			if x < 0 {
+				dy[i] *= y[i] + a.Alpha
+			}
+		}
+	case GELU: // d/dx x*Phi(x) = Phi(x) + x*phi(x)
+		for i, x := range z {
+			dy[i] *= normalCDF(x) + x*normalDensity(x)
+		}
+	case Sigmoid:
+		for i, s := range y {
+			dy[i] *= s * (1 - s)
+		}
+	case Tanh:
+		for i, t := range y {
+			dy[i] *= 1 - t*t
+		}
+	case Softmax: // dz_i = p_i * (dp_i - sum_j p_j*dp_j)
+		var dot float32
+		for i, p := range y {
+			dot += p * dy[i]
+		}
+		for i, p := range y {
+			dy[i] = p * (dy[i] - dot)
+		}
+	}
+}
+
+// softmax takes the largest element out before it exponentiates, so that
+// nothing overflows.
+func softmax(v []float32) {
+	if len(v) == 0 {
+		return
+	}
+	largest := v[0]
+	for _, x := range v {
+		largest = max(largest, x)
+	}
+	var sum float64
+	for i, x := range v {
+		e := math.Exp(float64(x - largest))
+		v[i] = float32(e)
+		sum += e
+	}
+	scale := float32(1 / sum)
+	for i := range v {
+		v[i] *= scale
+	}
+}
+
+func sigmoid(x float32) float32 {
+	return float32(1 / (1 + math.Exp(-float64(x))))
+}
+
+func normalCDF(x float32) float32 {
+	return float32(0.5 * math.Erfc(-float64(x)/math.Sqrt2))
+}
+
+func normalDensity(x float32) float32 {
+	return float32(math.Exp(-0.5*float64(x)*float64(x)) / math.Sqrt(2*math.Pi))
+}
+
+// finite tells whether x is neither infinite nor NaN.
+func finite(x float32) bool { return x-x == 0 }
