@@ -1,7 +1,21 @@
 package spec
 
-// Dataset says how to read a table and which of its columns mean what.
+// Dataset is a table, where it is, and how to read it. The features are what
+// the network sees, the label is what it learns to predict; every other column
+// is a feature unless features are listed.
+//
+//	dataset:
+//	  source: {configMap: {name: iris, key: iris.csv}}
+//	  label: species
+//	  validationFraction: 0.2
+//	  scaling: Standard
 type Dataset struct {
+	// source is where the bytes are. Example: {configMap: {name: iris, key:
+	// iris.csv}}.
+	//
+	// +required
+	Source DatasetSource `json:"source"`
+
 	// format is how the bytes are to be read. CSV (the default) may be
 	// compressed with gzip; that is recognized from the bytes themselves.
 	//
@@ -56,6 +70,36 @@ type Dataset struct {
 	// +kubebuilder:default=None
 	// +optional
 	Scaling Scaling `json:"scaling,omitempty"`
+}
+
+// DatasetSource is where a dataset's bytes are: exactly one of its fields.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.configMap)",message="name a source for the dataset, for example configMap: {name: iris, key: iris.csv}"
+type DatasetSource struct {
+	// configMap names a ConfigMap in the TrainingJob's namespace and one of its
+	// keys (in data or, for compressed files, in binaryData). A ConfigMap holds 1
+	// MiB at most. Make one with: kubectl create configmap iris
+	// --from-file=iris.csv.
+	//
+	// +optional
+	ConfigMap *KeyReference `json:"configMap,omitempty"`
+}
+
+// KeyReference names one key of an object in the same namespace.
+type KeyReference struct {
+	// name of the object.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name"`
+
+	// key in the object's data. Example: iris.csv.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Key string `json:"key"`
 }
 
 // Format names how a dataset's bytes are read.

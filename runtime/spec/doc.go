@@ -9,5 +9,4 @@
 // other's dependencies along.
 //
 // +kubebuilder:object:generate=true
-// +kubebuilder:ac:generate=true
 package spec

@@ -1,0 +1,43 @@
+// Package v1alpha1 holds what users write and read: TrainingJob and
+// ModelService, with their conditions, reasons and labels. Its field comments
+// are the text of `kubectl explain`.
+//
+// +kubebuilder:object:generate=true
+// +kubebuilder:ac:generate=true
+// +groupName=trainyard.dev
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+var (
+	// GroupVersion of both resources.
+	GroupVersion = schema.GroupVersion{Group: "trainyard.dev", Version: "v1alpha1"}
+
+	// SchemeGroupVersion is GroupVersion, under the name that generated code
+	// expects.
+	SchemeGroupVersion = GroupVersion
+
+	// AddToScheme makes both resources known to a scheme.
+	AddToScheme = runtime.NewSchemeBuilder(addKnownTypes).AddToScheme
+)
+
+func addKnownTypes(scheme *runtime.Scheme) error {
+	scheme.AddKnownTypes(GroupVersion, &TrainingJob{}, &TrainingJobList{}, &ModelService{}, &ModelServiceList{})
+	metav1.AddToGroupVersion(scheme, GroupVersion)
+	return nil
+}
+
+// Labels on what the operator makes for a resource.
+const (
+	// TrainingJobLabel names the TrainingJob that an object belongs to.
+	TrainingJobLabel = "trainyard.dev/training-job"
+	// ModelServiceLabel names the ModelService that an object belongs to.
+	ModelServiceLabel = "trainyard.dev/model-service"
+)
+
+// FieldOwner is the field manager under which the operator applies objects.
+const FieldOwner = "trainyard"
