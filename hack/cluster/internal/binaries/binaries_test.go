@@ -91,11 +91,11 @@ func TestProgressTellsPackagesFromMessages(t *testing.T) {
 
 func TestImageIsADockerArchive(t *testing.T) {
 	image := Image{Name: "example.com/x:1", Files: []File{{"x", 0o755, []byte("program")}}, Config: Config{Entrypoint: []string{"/x"}}}
-	var out bytes.Buffer
-	if err := image.WriteTo(&out); err != nil {
+	out, err := image.Archive()
+	if err != nil {
 		t.Fatal(err)
 	}
-	files := untar(t, out.Bytes())
+	files := untar(t, out)
 	var manifest []struct {
 		Config           string
 		RepoTags, Layers []string

@@ -50,7 +50,7 @@ func buildFlags() []string {
 	return []string{
 		"-trimpath",
 		"-buildvcs=false",           // a commit elsewhere in the repository changes nothing here
-		"-gcflags=all=-dwarf=false", // nobody debugs these binaries; it saves a tenth of the time
+		"-gcflags=all=-dwarf=false", // nobody debugs these binaries; less to compile
 		"-tags=" + strings.Join(tags, ","),
 		"-ldflags=" + ld.String(),
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -92,11 +91,11 @@ func Images(dir string) ([]Image, error) {
 // epoch stands in for the time of creation, so that equal content has equal digests.
 var epoch = time.Unix(0, 0).UTC()
 
-// WriteTo writes the image as a docker archive, as `docker save` would.
-func (i Image) WriteTo(w io.Writer) error {
+// Archive packs the image as a docker archive, as `docker save` would.
+func (i Image) Archive() ([]byte, error) {
 	layer, err := archive(i.Files)
 	if err != nil {
-		return fmt.Errorf("packing %s: %w", i.Name, err)
+		return nil, fmt.Errorf("packing %s: %w", i.Name, err)
 	}
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH,
@@ -107,23 +106,22 @@ func (i Image) WriteTo(w io.Writer) error {
 		"history":      []any{map[string]any{"created": epoch, "created_by": "hack/cluster"}},
 	})
 	if err != nil {
-		return fmt.Errorf("packing %s: %w", i.Name, err)
+		return nil, fmt.Errorf("packing %s: %w", i.Name, err)
 	}
 	configName, layerName := digest(config)+".json", digest(layer)+".tar"
 	manifest, err := json.Marshal([]any{map[string]any{
 		"Config": configName, "RepoTags": []string{i.Name}, "Layers": []string{layerName},
 	}})
 	if err != nil {
-		return fmt.Errorf("packing %s: %w", i.Name, err)
+		return nil, fmt.Errorf("packing %s: %w", i.Name, err)
 	}
 	out, err := archive([]File{
 		{configName, 0o644, config}, {layerName, 0o644, layer}, {"manifest.json", 0o644, manifest},
 	})
 	if err != nil {
-		return fmt.Errorf("packing %s: %w", i.Name, err)
+		return nil, fmt.Errorf("packing %s: %w", i.Name, err)
 	}
-	_, err = w.Write(out)
-	return err
+	return out, nil
 }
 
 func archive(files []File) ([]byte, error) {
