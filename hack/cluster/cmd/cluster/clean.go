@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -77,10 +78,15 @@ func clearNetwork(ctx context.Context) error {
 // shares among all its instances; each shim's bundle tells its own.
 func shimSockets() []string {
 	var sockets []string
-	bundles, _ := filepath.Glob(runDir + "/containerd/io.containerd.runtime.v2.task/k8s.io/*/address")
+	bundles, _ := filepath.Glob(runDir + "/containerd/io.containerd.runtime.v2.task/k8s.io/*/bootstrap.json")
 	for _, file := range bundles {
-		if address, err := os.ReadFile(file); err == nil {
-			sockets = append(sockets, strings.TrimPrefix(strings.TrimSpace(string(address)), "unix://"))
+		var bootstrap struct{ Address string }
+		content, err := os.ReadFile(file)
+		if err != nil || json.Unmarshal(content, &bootstrap) != nil {
+			continue // a start that was cut off; a socket without listener harms nobody
+		}
+		if socket, ok := strings.CutPrefix(bootstrap.Address, "unix:///"); ok {
+			sockets = append(sockets, "/"+socket)
 		}
 	}
 	return sockets

@@ -111,11 +111,13 @@ func (s *starter) run(ctx context.Context) error {
 		{"system images", func() error { return importSystemImages(ctx, binDir) }},
 		{"API server", func() error { return s.awaitAPI(ctx, client) }},
 		{"node ready", func() error { return s.startClients(ctx, client) }},
-		{"Services, DNS and storage", func() error { return s.awaitServices(ctx, client) }},
 	} {
 		if err := s.step(part.what, part.do); err != nil {
 			return err
 		}
+	}
+	if err := s.awaitServices(ctx, client); err != nil {
+		return err
 	}
 	s.state.Ready = true
 	return s.state.save()
@@ -216,7 +218,7 @@ func (s *starter) startFoundation(ctx context.Context) error {
 			return err
 		}
 	}
-	err := s.await(ctx, "etcd to answer", "etcd", 30*time.Second, func(ctx context.Context) error {
+	err := s.await(ctx, "etcd", 30*time.Second, func(ctx context.Context) error {
 		return answersOK(ctx, "http://127.0.0.1:2379/health")
 	})
 	if err != nil {
@@ -226,7 +228,7 @@ func (s *starter) startFoundation(ctx context.Context) error {
 	if err := s.state.start(api()); err != nil {
 		return err
 	}
-	return s.await(ctx, "containerd to listen", "containerd", 30*time.Second, func(ctx context.Context) error {
+	return s.await(ctx, "containerd", 30*time.Second, func(ctx context.Context) error {
 		connection, err := (&net.Dialer{}).DialContext(ctx, "unix", containerdSocket)
 		if err == nil {
 			connection.Close()
@@ -276,7 +278,7 @@ func importSystemImages(ctx context.Context, binDir string) error {
 }
 
 func (s *starter) awaitAPI(ctx context.Context, client *apiClient) error {
-	return s.await(ctx, "the API server to be ready", "kube-apiserver", 2*time.Minute, func(ctx context.Context) error {
+	return s.await(ctx, "kube-apiserver", 2*time.Minute, func(ctx context.Context) error {
 		return client.get(ctx, apiServer+"/readyz", nil)
 	})
 }
@@ -296,7 +298,7 @@ func (s *starter) startClients(ctx context.Context, client *apiClient) error {
 			return err
 		}
 	}
-	return s.await(ctx, "the node to be ready", "kubelet", 2*time.Minute, client.nodeReady)
+	return s.await(ctx, "kubelet", 2*time.Minute, client.nodeReady)
 }
 
 func (s *starter) awaitServices(ctx context.Context, client *apiClient) error {
@@ -304,19 +306,20 @@ func (s *starter) awaitServices(ctx context.Context, client *apiClient) error {
 		what, component string
 		ask             func(context.Context) error
 	}{
-		{"the node to take pods", "kube-controller-manager", client.untainted},
-		{"the API server behind its Service", "kube-proxy", func(ctx context.Context) error {
+		{"node takes pods", "kube-controller-manager", client.untainted},
+		{"API server answers behind its Service", "kube-proxy", func(ctx context.Context) error {
 			return client.get(ctx, "https://"+apiServiceIP+"/readyz", nil)
 		}},
-		{"DNS to answer", "coredns", dnsAnswers},
-		{"the default service account", "kube-controller-manager", func(ctx context.Context) error {
+		{"DNS answers", "coredns", dnsAnswers},
+		{"default service account exists", "kube-controller-manager", func(ctx context.Context) error {
 			return client.get(ctx, apiServer+"/api/v1/namespaces/default/serviceaccounts/default", nil)
 		}},
-		{"the storage class", "kube-apiserver", func(ctx context.Context) error {
+		{"storage class exists", "kube-apiserver", func(ctx context.Context) error {
 			return client.get(ctx, apiServer+"/apis/storage.k8s.io/v1/storageclasses/standard", nil)
 		}},
 	} {
-		if err := s.await(ctx, w.what, w.component, time.Minute, w.ask); err != nil {
+		err := s.step(w.what, func() error { return s.await(ctx, w.component, time.Minute, w.ask) })
+		if err != nil {
 			return err
 		}
 	}

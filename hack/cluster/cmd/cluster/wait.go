@@ -19,16 +19,16 @@ type starter struct {
 func (s *starter) step(what string, do func() error) error {
 	start := time.Now()
 	if err := do(); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return fmt.Errorf("step %q: %w", what, err)
 	}
 	fmt.Printf("[%5.1fs] %s (%.1fs)\n", time.Since(s.begin).Seconds(), what, time.Since(start).Seconds())
 	return nil
 }
 
 // await asks until the answer is nil. Past the limit, or when a component has
-// ended, it reports what it waited for, the last answer, and the end of the
-// log where the reason probably stands.
-func (s *starter) await(ctx context.Context, what, component string, limit time.Duration, ask func(context.Context) error) error {
+// ended, it reports the last answer and the end of the log where the reason
+// probably stands; the step around it says what was waited for.
+func (s *starter) await(ctx context.Context, component string, limit time.Duration, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var last error
@@ -41,11 +41,11 @@ func (s *starter) await(ctx context.Context, what, component string, limit time.
 			last = err // not the error that the limit itself causes
 		}
 		if name, ok := s.state.ended(); ok {
-			return fmt.Errorf("%s ended while waiting for %s\n%s", name, what, tail(logFile(name)))
+			return fmt.Errorf("%s has ended\n%s", name, tail(logFile(name)))
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waited %s for %s; last answer: %w\n%s", limit, what, last, tail(logFile(component)))
+			return fmt.Errorf("not so after %s; the last answer was: %w\n%s", limit, last, tail(logFile(component)))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

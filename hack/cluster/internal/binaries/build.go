@@ -145,7 +145,7 @@ func compile(ctx context.Context, moduleDir, out string, log io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("go build in %s: %w\n%s", moduleDir, err, complaints)
 	}
-	fmt.Fprintf(log, "  built in %s (%d packages compiled, the others were in Go's build cache)\n",
+	fmt.Fprintf(log, "  built in %s (%d packages compiled; the others were in Go's build cache)\n",
 		p.elapsed(), p.compiled.Load())
 	return nil
 }
@@ -221,7 +221,7 @@ func (p *progress) report(log io.Writer) (stop func()) {
 			case <-done:
 				return
 			case <-ticker.C:
-				fmt.Fprintf(log, "  %5s: compiled %d of %d packages\n", p.elapsed(), p.compiled.Load(), p.total)
+				fmt.Fprintf(log, "  %5s: compiled %d of at most %d packages\n", p.elapsed(), p.compiled.Load(), p.total)
 			}
 		}
 	}()
