@@ -2,6 +2,7 @@ package nn
 
 import (
 	"fmt"
+	"math/rand/v2"
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
@@ -58,4 +59,71 @@ func (d *Dense) sums(x, z blas32.General) {
 		copy(row(z, i), d.Bias)
 	}
 	multiply(blas.NoTrans, blas.Trans, x, d.Weight, 1, z)
+}
+
+type trainedDense struct {
+	*Dense
+	x                        blas32.General // of the last forward; not owned
+	z, y, dx                 blas32.General // sums, outputs, gradient by the inputs
+	weightGradient, gradient []float32
+}
+
+func (d *Dense) trained(rows, inputs int, _ *rand.Rand) trained {
+	t := &trainedDense{
+		Dense:          d,
+		z:              newMatrix(rows, d.Weight.Rows),
+		dx:             newMatrix(rows, inputs),
+		weightGradient: make([]float32, d.Weight.Rows*inputs),
+		gradient:       make([]float32, len(d.Bias)),
+	}
+	t.y = t.z
+	if d.Activation.Kind != Linear {
+		t.y = newMatrix(rows, d.Weight.Rows)
+	}
+	return t
+}
+
+func (t *trainedDense) parameters() []Parameter {
+	size := t.Weight.Rows * t.Weight.Cols
+	p := []Parameter{{Name: "weight", Value: t.Weight.Data[:size], Gradient: t.weightGradient, Kernel: true}}
+	if t.Bias != nil {
+		p = append(p, Parameter{Name: "bias", Value: t.Bias, Gradient: t.gradient})
+	}
+	return p
+}
+
+func (t *trainedDense) forward(x blas32.General) blas32.General {
+	t.x = x
+	z, y := firstRows(t.z, x.Rows), firstRows(t.y, x.Rows)
+	t.sums(x, z)
+	if t.Activation.Kind != Linear {
+		copy(y.Data, z.Data)
+		t.Activation.apply(y)
+	}
+	return y
+}
+
+func (t *trainedDense) backward(dy blas32.General, further bool) blas32.General {
+	t.Activation.back(t.z, t.y, dy)
+	dw := matrix(t.Weight.Rows, t.Weight.Cols, t.weightGradient)
+	multiply(blas.Trans, blas.NoTrans, dy, t.x, 0, dw)
+	if t.Bias != nil {
+		sumRows(dy, t.gradient)
+	}
+	if !further {
+		return blas32.General{}
+	}
+	dx := firstRows(t.dx, dy.Rows)
+	multiply(blas.NoTrans, blas.NoTrans, dy, t.Weight, 0, dx)
+	return dx
+}
+
+// sumRows writes the sum of each column of m into sums.
+func sumRows(m blas32.General, sums []float32) {
+	clear(sums)
+	for i := range m.Rows {
+		for j, v := range row(m, i) {
+			sums[j] += v
+		}
+	}
 }

@@ -3,6 +3,7 @@ package nn
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 
 	"gonum.org/v1/gonum/blas/blas32"
 )
@@ -26,7 +27,8 @@ type Layer interface {
 	// predict writes the layer's answer to x into y, which does not overlap x.
 	predict(x, y blas32.General)
 	// trained returns the layer's side of training, for batches of up to rows.
-	trained(rows, inputs int) trained
+	// What is random is drawn from random.
+	trained(rows, inputs int, random *rand.Rand) trained
 }
 
 // Outputs returns the number of columns that come out.
@@ -107,10 +109,6 @@ func (w *Workspace) Rows() int { return w.rows }
 // Predict panics if x has another number of columns than the network has
 // inputs, or more rows than w has room for. The network must be valid.
 func (n *Network) Predict(x blas32.General, w *Workspace) blas32.General {
-	return n.predict(n.Layers, x, w)
-}
-
-func (n *Network) predict(layers []Layer, x blas32.General, w *Workspace) blas32.General {
 	if x.Cols != n.Inputs {
 		panic(fmt.Sprintf("nn: %d columns for a network with %d inputs", x.Cols, n.Inputs))
 	}
@@ -118,7 +116,7 @@ func (n *Network) predict(layers []Layer, x blas32.General, w *Workspace) blas32
 		panic(fmt.Sprintf("nn: %d rows for a workspace of %d", x.Rows, w.rows))
 	}
 	next := 0
-	for _, l := range layers {
+	for _, l := range n.Layers {
 		if _, ok := l.(*Dropout); ok {
 			continue
 		}
@@ -137,4 +135,13 @@ func matrix(rows, cols int, data []float32) blas32.General {
 // row returns row i of m.
 func row(m blas32.General, i int) []float32 {
 	return m.Data[i*m.Stride : i*m.Stride+m.Cols]
+}
+
+func newMatrix(rows, cols int) blas32.General {
+	return matrix(rows, cols, make([]float32, rows*cols))
+}
+
+// firstRows returns the first rows rows of m, which has no gaps.
+func firstRows(m blas32.General, rows int) blas32.General {
+	return matrix(rows, m.Cols, m.Data)
 }

@@ -1,13 +1,214 @@
 package nn
 
-import "gonum.org/v1/gonum/blas/blas32"
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"gonum.org/v1/gonum/blas/blas32"
+)
 
 // trained is one layer's side of training: its activations and gradients.
 type trained interface {
+	// forward returns the layer's answer to x. Both stay as they are until
+	// backward was called.
 	forward(x blas32.General) blas32.General
+	// backward takes the gradient of the loss by forward's answer, which it may
+	// change, and sets the gradients of the parameters. If further is true, it
+	// returns the gradient by x.
+	backward(dy blas32.General, further bool) blas32.General
+	// parameters returns what is trained, named within the layer.
+	parameters() []Parameter
 }
 
-func (d *Dense) trained(rows, inputs int) trained              { return nil }
-func (l *Normalization) trained(rows, inputs int) trained      { return nil }
-func (l *BatchNormalization) trained(rows, inputs int) trained { return nil }
-func (l *Dropout) trained(rows, inputs int) trained            { return nil }
+// Parameter is a tensor that is trained.
+type Parameter struct {
+	// Name is unique in its network: "layers.0.weight".
+	Name string
+	// Value is the tensor itself, row-major. Gradient is the gradient of the
+	// loss by it.
+	Value, Gradient []float32
+	// Kernel is set for the weights of Dense layers: what is penalized.
+	Kernel bool
+
+	layer int
+}
+
+// Trainer computes the gradients of a network's loss. It holds the activations
+// and gradients for batches up to one size. One goroutine at a time may use it,
+// and meanwhile nobody else may change the network.
+type Trainer struct {
+	network    *Network // what is trained, without the activation that loss computes itself
+	loss       Loss
+	activation Activation // that activation
+	rows       int
+	penalties  []Penalty // of each layer
+	layers     []trained
+	outputs    []blas32.General // of each layer, as of the last Gradients
+	parameters []Parameter
+	gradient   []float32 // by the last layer's outputs
+	workspace  *Workspace
+}
+
+// NewTrainer returns a trainer of n for batches of up to rows rows. Dropout
+// draws from random.
+//
+// CategoricalCrossentropy wants a Dense layer with Softmax at the end, and
+// BinaryCrossentropy one with Sigmoid: they are computed in one go from the
+// layer's sums, which is exact where the probabilities are too close to 0 or 1
+// for float32.
+func NewTrainer(n *Network, loss Loss, rows int, random *rand.Rand) (*Trainer, error) {
+	if err := n.Validate(); err != nil {
+		return nil, err
+	}
+	if rows < 1 {
+		return nil, fmt.Errorf("a batch of %d rows; it needs at least 1", rows)
+	}
+	head, activation, err := withoutActivation(n, loss)
+	if err != nil {
+		return nil, err
+	}
+	t := &Trainer{
+		network:    head,
+		loss:       loss,
+		activation: activation,
+		rows:       rows,
+		penalties:  make([]Penalty, len(n.Layers)),
+		outputs:    make([]blas32.General, len(n.Layers)),
+		gradient:   make([]float32, rows*n.Outputs()),
+		workspace:  head.NewWorkspace(rows),
+	}
+	if err := t.addLayers(random); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// withoutActivation returns n with a linear last layer, and that layer's
+// activation, if loss includes it. The weights are shared.
+func withoutActivation(n *Network, loss Loss) (*Network, Activation, error) {
+	kind := loss.activation()
+	if kind == Linear {
+		return n, Activation{}, nil
+	}
+	last, ok := n.Layers[len(n.Layers)-1].(*Dense)
+	if !ok || last.Activation.Kind != kind {
+		return nil, Activation{}, fmt.Errorf("%T needs a Dense layer with activation %v at the end", loss, kind)
+	}
+	linear := *last
+	linear.Activation = Activation{}
+	layers := slices.Clone(n.Layers)
+	layers[len(layers)-1] = &linear
+	return &Network{Inputs: n.Inputs, Layers: layers}, last.Activation, nil
+}
+
+func (t *Trainer) addLayers(random *rand.Rand) error {
+	width := t.network.Inputs
+	for i, l := range t.network.Layers {
+		if d, ok := l.(*Dense); ok && d.Weight.Stride != d.Weight.Cols {
+			return fmt.Errorf("layers[%d] (Dense): the weight has gaps between its rows (stride %d, %d columns); only a weight without can be trained", i, d.Weight.Stride, d.Weight.Cols)
+		}
+		layer := l.trained(t.rows, width, random)
+		for _, p := range layer.parameters() {
+			p.Name = fmt.Sprintf("layers.%d.%s", i, p.Name)
+			p.layer = i
+			t.parameters = append(t.parameters, p)
+		}
+		t.layers = append(t.layers, layer)
+		width = l.Outputs(width)
+	}
+	return nil
+}
+
+// Penalize adds a penalty on the weights of a Dense layer to the loss.
+func (t *Trainer) Penalize(layer int, p Penalty) { t.penalties[layer] = p }
+
+// Parameters returns what is trained, in the order of the layers. The slices
+// are the trainer's own.
+func (t *Trainer) Parameters() []Parameter { return t.parameters }
+
+// Gradients computes the loss of a batch and sets the gradients of all
+// parameters. It runs the layers as in training: Dropout drops, and
+// BatchNormalization normalizes over the batch and moves its averages.
+//
+// x is up to rows x Inputs. y has for each row the index of its class, or for
+// losses of numbers one number for each output. weights has a factor for each
+// row's loss; nil means 1 for all. The loss is the mean over the rows
+// (the sum of the weighted losses over the number of rows, as in Keras) plus
+// the penalties. After the first call for a batch size, nothing is allocated.
+func (t *Trainer) Gradients(x blas32.General, y, weights []float32) float64 {
+	for i, l := range t.layers {
+		x = l.forward(x)
+		t.outputs[i] = x
+	}
+	dy := matrix(x.Rows, x.Cols, t.gradient)
+	loss := lossAndGradient(t.loss, x, y, weights, dy)
+	lowest := t.lowestTrained()
+	for i := len(t.layers) - 1; i >= lowest; i-- {
+		dy = t.layers[i].backward(dy, i > lowest)
+	}
+	for _, p := range t.parameters {
+		if p.Kernel {
+			loss += t.penalty(p.layer, x.Rows).apply(p.Value, p.Gradient)
+		}
+	}
+	return loss
+}
+
+// lowestTrained returns the first layer with parameters: gradients below it
+// would serve nobody.
+func (t *Trainer) lowestTrained() int {
+	if len(t.parameters) == 0 {
+		return len(t.layers)
+	}
+	return t.parameters[0].layer
+}
+
+func (t *Trainer) penalty(layer, rows int) Penalty {
+	p, whole := t.penalties[layer], t.loss.penalty(rows)
+	return Penalty{L1: p.L1 + whole.L1, L2: p.L2 + whole.L2}
+}
+
+// Evaluate computes the loss of up to rows rows, with its penalties, and the
+// predictions, as the network stands: nothing is dropped or moved. The
+// predictions are valid until the next call.
+func (t *Trainer) Evaluate(x blas32.General, y, weights []float32) (loss float64, predictions blas32.General) {
+	z := t.network.Predict(x, t.workspace)
+	loss = lossAndGradient(t.loss, z, y, weights, matrix(z.Rows, z.Cols, t.gradient))
+	for _, p := range t.parameters {
+		if p.Kernel {
+			loss += t.penalty(p.layer, x.Rows).value(p.Value)
+		}
+	}
+	t.activation.apply(z)
+	return loss, z
+}
+
+// NonFinite looks for the first layer that holds an infinite number or NaN in
+// its weights or had one in its outputs in the last call to Gradients, and says
+// where: "the weights of layers[1] (Dense)". It returns "" if there is none.
+func (t *Trainer) NonFinite() string {
+	for i, l := range t.network.Layers {
+		for _, p := range t.layers[i].parameters() {
+			if !allFinite(p.Value) {
+				return fmt.Sprintf("the %s of layers[%d] (%s)", p.Name, i, kind(l))
+			}
+		}
+		y := t.outputs[i]
+		for r := range y.Rows {
+			if !allFinite(row(y, r)) {
+				return fmt.Sprintf("the output of layers[%d] (%s)", i, kind(l))
+			}
+		}
+	}
+	return ""
+}
+
+func allFinite(v []float32) bool {
+	for _, x := range v {
+		if !finite(x) {
+			return false
+		}
+	}
+	return true
+}
