@@ -1,0 +1,167 @@
+// Package dataset turns the bytes of a table into the matrices that a network
+// is trained on.
+//
+// Data flows one way, a row at a time: source (file, gzip, digest) -> rows
+// (CSV) -> columns (which cells matter) -> table (numbers) -> split -> scaling.
+// Rows are never kept as text, so a table costs four bytes a cell.
+package dataset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"gonum.org/v1/gonum/blas/blas32"
+
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// Target says what the label column holds.
+type Target int
+
+// The targets.
+const (
+	// Numbers is a label to be predicted as a number.
+	Numbers Target = iota
+	// Classes is a label that names one of a few classes. Digits may be names.
+	Classes
+)
+
+// Options say how a table is read.
+type Options struct {
+	spec.Dataset
+	Target Target
+	// Seed draws the validation rows.
+	Seed int64
+	// SourceName is what users call the source; errors start with it. Default:
+	// the path.
+	SourceName string
+	// MaxBytes bounds the memory that the numbers of the table may take, as
+	// float32. 0: no bound. A small compressed file can hold a large table.
+	MaxBytes int64
+}
+
+// Set is a table that was read, split and scaled.
+type Set struct {
+	// Columns are the names of the feature columns, in input order.
+	Columns []string
+	// Label is the name of the label column.
+	Label string
+	// Classes are the class labels as they stand in the file, in output order:
+	// by value if all are numbers, else as text. Nil for Numbers.
+	Classes []string
+	// Scaling was applied to both parts. Nil for spec.NoScaling.
+	Scaling *Scaling
+	// Train is never empty; Validation has no rows if none were asked for. Rows
+	// are in the order of the file.
+	Train, Validation Part
+	// Digest is "sha256:" and the hash of the source's bytes as they are stored.
+	Digest string
+}
+
+// Part is a set of rows.
+type Part struct {
+	// X has a row for each example and a column for each feature, scaled.
+	X blas32.General
+	// Y has for each example the number to predict, or the index of its class.
+	Y []float32
+}
+
+// Read reads the table at path. An [InvalidError] says what is wrong with the
+// data, the columns that were asked for, or the split; every other error is a
+// failure to read.
+func Read(ctx context.Context, path string, o Options) (*Set, error) {
+	if o.SourceName == "" {
+		o.SourceName = path
+	}
+	set, err := read(ctx, path, o)
+	if invalid := (*InvalidError)(nil); errors.As(err, &invalid) {
+		invalid.Source = o.SourceName
+		return nil, invalid
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", o.SourceName, err)
+	}
+	return set, nil
+}
+
+func read(ctx context.Context, path string, o Options) (*Set, error) {
+	if err := checkOptions(o); err != nil {
+		return nil, err
+	}
+	src, err := openSource(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+
+	t, err := readTable(newCSVRows(src), o)
+	if err != nil {
+		return nil, src.explain(err, t.rowCount())
+	}
+	classes, err := t.finishLabels()
+	if err != nil {
+		return nil, err
+	}
+	train, validation, err := t.split(o)
+	if err != nil {
+		return nil, err
+	}
+	scaling, err := fitScaling(o.Scaling, train.X, t.columns.names)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range []Part{train, validation} {
+		if err := scaling.apply(part.X, t.columns.names); err != nil {
+			return nil, err
+		}
+	}
+	return &Set{
+		Columns: t.columns.names, Label: t.columns.labelName, Classes: classes,
+		Scaling: scaling, Train: train, Validation: validation,
+		Digest: src.Digest(),
+	}, nil
+}
+
+func checkOptions(o Options) error {
+	switch {
+	case o.Format != "" && o.Format != spec.CSV:
+		return invalidf("format %q is not known; use %s", o.Format, spec.CSV)
+	case !(o.ValidationFraction >= 0 && o.ValidationFraction < 1):
+		return invalidf("validationFraction is %v; it must be at least 0 and below 1", o.ValidationFraction)
+	}
+	return nil
+}
+
+// readTable reads rows to their end. The table is returned with an error as
+// well, to tell how far reading came.
+func readTable(rows rows, o Options) (*table, error) {
+	t := &table{maxBytes: o.MaxBytes, target: o.Target}
+	cells, line, err := rows.next()
+	if err == io.EOF {
+		return t, invalidf("the file is empty; it needs a row of column names and rows of values")
+	}
+	if err != nil {
+		return t, err
+	}
+	hasHeader := o.Header == nil || *o.Header
+	if t.columns, err = chooseColumns(cells, hasHeader, o.Label, o.Features); err != nil {
+		return t, err
+	}
+	if hasHeader {
+		cells, line, err = rows.next()
+		if err == io.EOF {
+			return t, invalidf("the file has a header and no rows of values below it")
+		}
+	}
+	for ; err == nil; cells, line, err = rows.next() {
+		if err := t.add(cells, line); err != nil {
+			return t, err
+		}
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return t, err
+}

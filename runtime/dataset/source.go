@@ -1,0 +1,127 @@
+package dataset
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"io"
+	"os"
+)
+
+// source is the text of a table: the bytes of a file, hashed as they are
+// stored, unpacked if they are compressed, without a byte order mark.
+type source struct {
+	io.Reader
+	file *storedFile
+}
+
+// storedFile hashes what is read from a file and stops when its context ends.
+type storedFile struct {
+	ctx  context.Context
+	file *os.File
+	hash hash.Hash
+	// err is the failure to read, if that is why reading ended. It tells a
+	// broken disk from a broken file.
+	err error
+}
+
+const readSize = 256 << 10
+
+func openSource(ctx context.Context, path string) (*source, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &source{file: &storedFile{ctx: ctx, file: file, hash: sha256.New()}}
+	if s.Reader, err = unpack(s.file); err != nil {
+		file.Close()
+		return nil, s.explain(err, 0)
+	}
+	return s, nil
+}
+
+// unpack finds out what r's bytes are from their beginning.
+func unpack(r io.Reader) (io.Reader, error) {
+	buffered := bufio.NewReaderSize(r, readSize)
+	start, err := buffered.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if bytes.HasPrefix(start, []byte{0x1f, 0x8b}) {
+		unzipped, err := gzip.NewReader(buffered)
+		if err != nil {
+			return nil, err
+		}
+		buffered = bufio.NewReaderSize(unzipped, readSize)
+		if start, err = buffered.Peek(4); err != nil && err != io.EOF {
+			return nil, err
+		}
+	}
+	if format := foreignFormat(start); format != "" {
+		return nil, invalidf("this is %s, not CSV; save it as CSV (UTF-8), plain or compressed with gzip", format)
+	}
+	if bytes.HasPrefix(start, []byte("\xef\xbb\xbf")) {
+		buffered.Discard(3)
+	}
+	return buffered, nil
+}
+
+// foreignFormat recognizes what is often mistaken for CSV, by its first bytes.
+func foreignFormat(start []byte) string {
+	for _, format := range []struct{ magic, name string }{
+		{"PK\x03\x04", "a ZIP file or a spreadsheet"},
+		{"\x28\xb5\x2f\xfd", "a Zstandard file"},
+		{"BZh", "a bzip2 file"},
+		{"\xfd7zX", "an XZ file"},
+		{"PAR1", "a Parquet file"},
+		{"\xff\xfe", "UTF-16 text"},
+		{"\xfe\xff", "UTF-16 text"},
+		{"\x1f\x8b", "a file that was compressed with gzip twice"},
+	} {
+		if bytes.HasPrefix(start, []byte(format.magic)) {
+			return format.name
+		}
+	}
+	return ""
+}
+
+// explain says in words what reading met, after that many rows.
+func (s *source) explain(err error, rows int) error {
+	var corrupt flate.CorruptInputError
+	switch {
+	case s.file.err != nil:
+		return s.file.err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return invalidf("the gzip data ends in the middle: %s could be read before; store the whole file again", count(rows, "row"))
+	case errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt):
+		return invalidf("the gzip data is damaged: %s could be read before; store the file again", count(rows, "row"))
+	}
+	return err
+}
+
+// Digest is "sha256:" and the hash of all bytes that were read.
+func (s *source) Digest() string {
+	return "sha256:" + hex.EncodeToString(s.file.hash.Sum(nil))
+}
+
+// Close closes the file.
+func (s *source) Close() error { return s.file.file.Close() }
+
+// Read reads from the file, if the context has not ended.
+func (f *storedFile) Read(p []byte) (int, error) {
+	if f.err = context.Cause(f.ctx); f.err != nil {
+		return 0, f.err
+	}
+	n, err := f.file.Read(p)
+	f.hash.Write(p[:n])
+	if err != nil && err != io.EOF {
+		f.err = err
+	}
+	return n, err
+}
