@@ -2,11 +2,15 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/template"
 
 	"trainyard.dev/trainyard/hack/cluster/internal/binaries"
@@ -48,6 +52,28 @@ func renderConfig(proxyMode string) (map[string][]byte, error) {
 		files[filepath.Join("config", place)] = out.Bytes()
 	}
 	return files, nil
+}
+
+// configDigest changes with everything but the programs themselves that makes
+// a cluster what it is: flags, configuration files and first objects.
+func configDigest(proxyMode string) (string, error) {
+	hash := sha256.New()
+	for _, c := range append(clients(), storage(), containerRuntime(), api()) {
+		fmt.Fprintf(hash, "%q %q\n", c.name, c.args)
+	}
+	files, err := renderConfig(proxyMode)
+	if err != nil {
+		return "", err
+	}
+	for _, o := range objects {
+		if files[o.file], err = object(o.file); err != nil {
+			return "", err
+		}
+	}
+	for _, place := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(hash, "%q %q\n", place, files[place])
+	}
+	return hex.EncodeToString(hash.Sum(nil))[:12], nil
 }
 
 // identities are the users of the API among the components, and their groups.

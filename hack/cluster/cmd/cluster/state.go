@@ -13,6 +13,7 @@ import (
 // state is what a later run has to know of the one that started the cluster.
 type state struct {
 	Key       string            `json:"key"`
+	Config    string            `json:"config"` // digest
 	ProxyMode string            `json:"proxyMode"`
 	Started   time.Time         `json:"started"`
 	Ready     bool              `json:"ready"` // the start came to its end

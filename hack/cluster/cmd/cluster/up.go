@@ -32,7 +32,10 @@ func up(ctx context.Context, proxyMode string) error {
 	if err != nil {
 		return err
 	}
-	reason := whyStart(ctx, key, proxyMode)
+	reason, err := whyStart(ctx, key, proxyMode)
+	if err != nil {
+		return err
+	}
 	if reason == "" {
 		fmt.Println("the cluster is up")
 		return nil
@@ -41,7 +44,11 @@ func up(ctx context.Context, proxyMode string) error {
 	if proxyMode == "" {
 		proxyMode = defaultProxyMode
 	}
-	s := &starter{begin: time.Now(), state: &state{Key: key, ProxyMode: proxyMode, Started: time.Now()}}
+	config, err := configDigest(proxyMode)
+	if err != nil {
+		return err
+	}
+	s := &starter{begin: time.Now(), state: &state{Key: key, Config: config, ProxyMode: proxyMode, Started: time.Now()}}
 	if err := s.run(ctx); err != nil {
 		return fmt.Errorf("%w\nwhat runs is left for you to look at; the next up or down cleans it away", err)
 	}
@@ -50,22 +57,29 @@ func up(ctx context.Context, proxyMode string) error {
 }
 
 // whyStart says why the cluster has to be started, or nothing if it need not.
-func whyStart(ctx context.Context, key, proxyMode string) string {
+func whyStart(ctx context.Context, key, proxyMode string) (string, error) {
 	st, err := loadState()
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "starting the cluster"
+		return "starting the cluster", nil
 	case err != nil:
-		return fmt.Sprintf("starting anew: %v", err)
+		return fmt.Sprintf("starting anew: %v", err), nil
 	case st.Key != key:
-		return fmt.Sprintf("restarting: the cluster was built from other sources (%s, these are %s)", st.Key, key)
+		return fmt.Sprintf("restarting: the cluster was built from other sources (%s, these are %s)", st.Key, key), nil
 	case proxyMode != "" && st.ProxyMode != proxyMode:
-		return fmt.Sprintf("restarting: kube-proxy works with %s", st.ProxyMode)
+		return fmt.Sprintf("restarting: kube-proxy works with %s", st.ProxyMode), nil
+	}
+	config, err := configDigest(st.ProxyMode)
+	if err != nil {
+		return "", err
+	}
+	if st.Config != config {
+		return "restarting: this clone configures the cluster in another way", nil
 	}
 	if err := healthy(ctx, st); err != nil {
-		return fmt.Sprintf("restarting: the cluster that was up is not healthy: %v", err)
+		return fmt.Sprintf("restarting: the cluster that was up is not healthy: %v", err), nil
 	}
-	return ""
+	return "", nil
 }
 
 // healthy is nil when everything runs and answers.

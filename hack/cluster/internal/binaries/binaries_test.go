@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -86,6 +88,26 @@ func TestProgressTellsPackagesFromMessages(t *testing.T) {
 	}
 	if want := "# example.com/x\nx.go:1:2: undefined: y\n"; got != want {
 		t.Errorf("messages %q, want %q", got, want)
+	}
+}
+
+// TestPrograms keeps the links that are made in step with what the binary knows.
+func TestPrograms(t *testing.T) {
+	source, err := os.ReadFile("../../cmd/node/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known []string
+	for _, m := range regexp.MustCompile(`(?m)^\t"([a-z-]+)": `).FindAllSubmatch(source, -1) {
+		known = append(known, string(m[1]))
+	}
+	if !slices.Equal(programs, known) {
+		t.Errorf("links are made for %v, but cmd/node runs as %v", programs, known)
+	}
+	for _, name := range envtestPrograms {
+		if !slices.Contains(programs, name) {
+			t.Errorf("envtest's %s is no program", name)
+		}
 	}
 }
 

@@ -82,6 +82,11 @@ func Build(ctx context.Context, moduleDir, outDir string, log io.Writer) (string
 	if exists(dir) {
 		return dir, nil // the build that held the lock made it
 	}
+	// Of a build that was killed, or of sources that have changed since. A
+	// cluster that still runs them has links of its own.
+	if err := removeEarlier(outDir); err != nil {
+		return "", fmt.Errorf("removing earlier builds: %w", err)
+	}
 	fmt.Fprintf(log, "building the cluster's programs into %s\n", dir)
 	temporary, err := os.MkdirTemp(outDir, ".building-")
 	if err != nil {
@@ -98,6 +103,17 @@ func Build(ctx context.Context, moduleDir, outDir string, log io.Writer) (string
 		return "", fmt.Errorf("putting the binaries in place: %w", err)
 	}
 	return dir, nil
+}
+
+func removeEarlier(outDir string) error {
+	entries, err := os.ReadDir(outDir)
+	errs := []error{err}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			errs = append(errs, os.RemoveAll(filepath.Join(outDir, entry.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // EnvtestDir is the directory within a build that suits KUBEBUILDER_ASSETS.
