@@ -131,7 +131,7 @@ func (t *Trainer) Parameters() []Parameter { return t.parameters }
 // parameters. It runs the layers as in training: Dropout drops, and
 // BatchNormalization normalizes over the batch and moves its averages.
 //
-// x is up to rows x Inputs. y has for each row the index of its class, or for
+// x has 1 to rows rows, and a column for each input. y has for each row the index of its class, or for
 // losses of numbers one number for each output. weights has a factor for each
 // row's loss; nil means 1 for all. The loss is the mean over the rows
 // (the sum of the weighted losses over the number of rows, as in Keras) plus
@@ -186,7 +186,7 @@ func (t *Trainer) Evaluate(x blas32.General, y, weights []float32) (loss float64
 
 // NonFinite looks for the first layer that holds an infinite number or NaN in
 // its weights or had one in its outputs in the last call to Gradients, and says
-// where: "the weights of layers[1] (Dense)". It returns "" if there is none.
+// where: "the weight of layers[1] (Dense)". It returns "" if there is none.
 func (t *Trainer) NonFinite() string {
 	for i, l := range t.network.Layers {
 		for _, p := range t.layers[i].parameters() {

@@ -1,0 +1,385 @@
+package nn
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas32"
+)
+
+// Predict agrees with the float64 reference for every layer and activation.
+func TestPredict(t *testing.T) {
+	for _, name := range activationNames {
+		a, err := ParseActivation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := random(3)
+		norm := &Normalization{Mean: []float32{1, -2, 3}, Scale: []float32{.5, 2, -1}}
+		batch := NewBatchNormalization(4)
+		n := &Network{Inputs: 3, Layers: []Layer{norm, NewDense(3, 4, a), batch, &Dropout{Rate: 0.5}, NewDense(4, 2, Activation{})}}
+		randomize(n, r)
+		x := randomMatrix(5, 3, r)
+		before := slices.Clone(x.Data)
+		got := n.Predict(x, n.NewWorkspace(5))
+
+		y := each(wide(x), func(_, j int, v float64) float64 { return (v - float64(norm.Mean[j])) * float64(norm.Scale[j]) })
+		y = denseOf(n.Layers[1], y)
+		y = each(y, func(_, j int, v float64) float64 {
+			return (v-float64(batch.Mean[j]))/math.Sqrt(float64(batch.Variance[j])+1e-3)*float64(batch.Gamma[j]) + float64(batch.Beta[j])
+		})
+		y = denseOf(n.Layers[4], y)
+		for i := range y {
+			for j, want := range y[i] {
+				if v := float64(row(got, i)[j]); math.Abs(v-want) > 1e-5*(1+math.Abs(want)) {
+					t.Errorf("%s: output %d of row %d is %v, want %v", name, j, i, v, want)
+				}
+			}
+		}
+		if !slices.Equal(x.Data, before) {
+			t.Errorf("%s: Predict changed its input", name)
+		}
+	}
+}
+
+func denseOf(l Layer, x [][]float64) [][]float64 {
+	d := l.(*Dense)
+	return referenceDense(d, wide(matrix(1, len(d.Weight.Data), d.Weight.Data))[0], wide(matrix(1, len(d.Bias), d.Bias))[0], x)
+}
+
+// Inputs may be a part of a larger matrix, and may have fewer rows than there
+// is room for, down to none.
+func TestPredictParts(t *testing.T) {
+	r := random(4)
+	n := &Network{Inputs: 3, Layers: []Layer{NewDense(3, 2, Activation{Kind: Tanh})}}
+	randomize(n, r)
+	w := n.NewWorkspace(6)
+	whole := randomMatrix(6, 5, r)
+	packed := newMatrix(6, 3)
+	for i := range 6 {
+		copy(row(packed, i), row(whole, i)[1:4])
+	}
+	want := slices.Clone(n.Predict(packed, w).Data)
+	if got := n.Predict(part(whole, 0, 1, 6, 3), w); !slices.Equal(got.Data, want) {
+		t.Errorf("a part predicts %v, want %v", got.Data, want)
+	}
+	if got := n.Predict(firstRows(packed, 2), w); !slices.Equal(got.Data, want[:4]) {
+		t.Errorf("two rows predict %v, want %v", got.Data, want[:4])
+	}
+	if got := n.Predict(blas32.General{Cols: 3, Stride: 3}, w); got.Rows != 0 || got.Cols != 2 {
+		t.Errorf("no rows predict %d x %d, want 0 x 2", got.Rows, got.Cols)
+	}
+}
+
+func TestActivationsFarOut(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	for _, c := range []struct {
+		a    Activation
+		x    float32
+		want float32
+	}{
+		{Activation{Kind: Sigmoid}, -200, 0}, {Activation{Kind: Sigmoid}, 200, 1},
+		{Activation{Kind: Tanh}, -200, -1}, {Activation{Kind: Tanh}, 200, 1},
+		{Activation{Kind: GELU}, -200, 0}, {Activation{Kind: GELU}, 200, 200},
+		{Activation{Kind: ELU, Alpha: 1}, -200, -1}, {Activation{Kind: ReLU}, -inf, 0},
+		{Activation{Kind: ReLU}, nan, nan}, {Activation{Kind: LeakyReLU, Alpha: .2}, nan, nan},
+	} {
+		v := []float32{c.x}
+		c.a.applyRow(v)
+		if v[0] != c.want && (v[0] == v[0] || c.want == c.want) {
+			t.Errorf("%v(%v) is %v, want %v", c.a.Kind, c.x, v[0], c.want)
+		}
+	}
+	v := []float32{1000, 999, -1000}
+	Activation{Kind: Softmax}.applyRow(v)
+	if e := 1 / (1 + math.Exp(-1)); math.Abs(float64(v[0])-e) > 1e-6 || v[2] != 0 {
+		t.Errorf("Softmax far out is %v, want %v first and 0 last", v, e)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	dense := func(in, out int) *Dense { return NewDense(in, out, Activation{}) }
+	broken := dense(2, 3)
+	broken.Weight.Data = broken.Weight.Data[:5]
+	overflowing := &Dense{Weight: blas32.General{Rows: math.MaxInt, Cols: 2, Stride: 2, Data: make([]float32, 4)}}
+	biased := dense(2, 3)
+	biased.Bias = biased.Bias[:1]
+	negative := NewBatchNormalization(2)
+	negative.Variance[1] = -1
+	for _, c := range []struct {
+		network Network
+		want    string
+	}{
+		{Network{Inputs: 2, Layers: []Layer{dense(2, 3), NewBatchNormalization(3), &Dropout{}, dense(3, 1)}}, ""},
+		{Network{Layers: []Layer{dense(2, 3)}}, "0 inputs"},
+		{Network{Inputs: 2}, "no layers"},
+		{Network{Inputs: 2, Layers: []Layer{nil}}, "layers[0] is nil"},
+		{Network{Inputs: 2, Layers: []Layer{dense(2, 3), dense(4, 1)}}, "layers[1] (Dense): the weight is for 4 inputs, but 3 come in"},
+		{Network{Inputs: 2, Layers: []Layer{dense(2, 0)}}, "0 rows"},
+		{Network{Inputs: 2, Layers: []Layer{broken}}, "5 numbers"},
+		{Network{Inputs: 2, Layers: []Layer{overflowing}}, "do not hold"},
+		{Network{Inputs: 2, Layers: []Layer{biased}}, "1 elements for 3 outputs"},
+		{Network{Inputs: 2, Layers: []Layer{negative}}, "variance[1]"},
+		{Network{Inputs: 2, Layers: []Layer{NewBatchNormalization(3)}}, "gamma has 3 elements"},
+		{Network{Inputs: 2, Layers: []Layer{&Normalization{}}}, "mean has 0 elements for 2 inputs"},
+		{Network{Inputs: 2, Layers: []Layer{&Dropout{Rate: 1}}}, "below 1"},
+		{Network{Inputs: 2, Layers: []Layer{NewDense(2, 1, Activation{Kind: 99})}}, "unknown activation 99"},
+	} {
+		err := c.network.Validate()
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got %v, want %q", err, c.want)
+		}
+	}
+}
+
+func TestNewTrainerRefuses(t *testing.T) {
+	linear := &Network{Inputs: 2, Layers: []Layer{NewDense(2, 2, Activation{})}}
+	gaps := &Network{Inputs: 1, Layers: []Layer{&Dense{Weight: blas32.General{Rows: 2, Cols: 1, Stride: 2, Data: make([]float32, 4)}}}}
+	for _, c := range []struct {
+		network *Network
+		loss    Loss
+		rows    int
+		want    string
+	}{
+		{linear, CategoricalCrossentropy{}, 1, "activation Softmax at the end"},
+		{linear, BinaryCrossentropy{}, 1, "activation Sigmoid at the end"},
+		{linear, MeanSquaredError{}, 0, "a batch of 0 rows"},
+		{gaps, MeanSquaredError{}, 1, "gaps between its rows"},
+		{&Network{}, MeanSquaredError{}, 1, "0 inputs"},
+	} {
+		if _, err := NewTrainer(c.network, c.loss, c.rows, random(1)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got %v, want %q", err, c.want)
+		}
+	}
+}
+
+func TestMultiply(t *testing.T) {
+	r := random(5)
+	for _, shape := range [][3]int{{1, 1, 1}, {3, 5, 7}, {64, 192, 3}, {65, 193, 2}, {130, 400, 33}, {300, 70, 90}} {
+		m, n, k := shape[0], shape[1], shape[2]
+		for _, tA := range []blas.Transpose{blas.NoTrans, blas.Trans} {
+			for _, tB := range []blas.Transpose{blas.NoTrans, blas.Trans} {
+				a, b := randomMatrix(m, k, r), randomMatrix(k, n, r)
+				if tA == blas.Trans {
+					a = randomMatrix(k, m, r)
+				}
+				if tB == blas.Trans {
+					b = randomMatrix(n, k, r)
+				}
+				got, want := randomMatrix(m, n, r), newMatrix(m, n)
+				copy(want.Data, got.Data)
+				blas32.Gemm(tA, tB, 1, a, b, 1, want)
+				multiply(tA, tB, a, b, 1, got)
+				for i := range want.Data {
+					if math.Abs(float64(got.Data[i]-want.Data[i])) > 1e-4 {
+						t.Fatalf("%v, %c %c: element %d is %v, want %v", shape, tA, tB, i, got.Data[i], want.Data[i])
+					}
+				}
+			}
+		}
+	}
+}
+
+// Training is the same, bit by bit, from run to run and for every GOMAXPROCS,
+// for networks small and large.
+func TestTrainingIsReproducible(t *testing.T) {
+	for _, width := range []int{8, 300} {
+		first := trainedBits(t, width)
+		for _, procs := range []int{1, 2, 4} {
+			previous := runtime.GOMAXPROCS(procs)
+			got := trainedBits(t, width)
+			runtime.GOMAXPROCS(previous)
+			if !bytes.Equal(got, first) {
+				t.Errorf("width %d with GOMAXPROCS %d: other weights", width, procs)
+			}
+		}
+	}
+}
+
+func trainedBits(t *testing.T, width int) []byte {
+	t.Helper()
+	trainer, o, x, y := training(t, width)
+	for range 5 {
+		trainer.Gradients(x, y, nil)
+		o.Step()
+	}
+	var bits []byte
+	for _, p := range trainer.Parameters() {
+		for _, v := range p.Value {
+			b := math.Float32bits(v)
+			bits = append(bits, byte(b), byte(b>>8), byte(b>>16), byte(b>>24))
+		}
+	}
+	return bits
+}
+
+func training(t *testing.T, width int) (*Trainer, *Optimizer, blas32.General, []float32) {
+	t.Helper()
+	r := random(6)
+	n := &Network{Inputs: 10, Layers: []Layer{
+		NewDense(10, width, Activation{Kind: GELU}), NewBatchNormalization(width), &Dropout{Rate: 0.2},
+		NewDense(width, width, Activation{Kind: ReLU}), NewDense(width, 3, Activation{Kind: Softmax}),
+	}}
+	n.Initialize(HeNormal, r)
+	trainer, err := NewTrainer(n, CategoricalCrossentropy{}, 100, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trainer.Penalize(0, Penalty{L1: 1e-4, L2: 1e-4})
+	o := NewOptimizer(NewAdamW(), Cosine{Peak: 0.01, Steps: 100}, trainer.Parameters())
+	o.Clip.GlobalNorm = 1
+	x := randomMatrix(100, 10, r)
+	return trainer, o, x, randomTargets(CategoricalCrossentropy{}, 100, 3, r)
+}
+
+func TestNothingIsAllocated(t *testing.T) {
+	for _, width := range []int{8, 300} {
+		trainer, o, x, y := training(t, width)
+		step := func() {
+			trainer.Gradients(x, y, nil)
+			o.Step()
+		}
+		if n := testing.AllocsPerRun(5, step); n != 0 {
+			t.Errorf("width %d: a training step allocates %v times", width, n)
+		}
+		if n := testing.AllocsPerRun(5, func() { trainer.Evaluate(x, y, nil) }); n != 0 {
+			t.Errorf("width %d: Evaluate allocates %v times", width, n)
+		}
+		w := trainer.network.NewWorkspace(x.Rows)
+		if n := testing.AllocsPerRun(5, func() { trainer.network.Predict(x, w) }); n != 0 {
+			t.Errorf("width %d: Predict allocates %v times", width, n)
+		}
+	}
+}
+
+// A batch that is evaluated costs what the same batch costs in training, when
+// no layer behaves differently there, and predicts as Predict does.
+func TestEvaluate(t *testing.T) {
+	r := random(7)
+	n := &Network{Inputs: 4, Layers: []Layer{NewDense(4, 5, Activation{Kind: Tanh}), NewDense(5, 3, Activation{Kind: Softmax})}}
+	randomize(n, r)
+	trainer, err := NewTrainer(n, CategoricalCrossentropy{}, 8, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trainer.Penalize(1, Penalty{L2: 0.1})
+	x, y := randomMatrix(8, 4, r), randomTargets(CategoricalCrossentropy{}, 8, 3, r)
+	want := slices.Clone(n.Predict(x, n.NewWorkspace(8)).Data)
+	loss, got := trainer.Evaluate(x, y, nil)
+	if !slices.Equal(got.Data, want) {
+		t.Errorf("Evaluate predicts %v, Predict %v", got.Data, want)
+	}
+	if trained := trainer.Gradients(x, y, nil); trained != loss {
+		t.Errorf("the loss is %v in training and %v in Evaluate", trained, loss)
+	}
+}
+
+func TestBatchNormalizationMovesItsAverages(t *testing.T) {
+	l := NewBatchNormalization(1)
+	n := &Network{Inputs: 1, Layers: []Layer{l, NewDense(1, 1, Activation{})}}
+	trainer, err := NewTrainer(n, MeanSquaredError{}, 2, random(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trainer.Gradients(matrix(2, 1, []float32{3, 7}), []float32{0, 0}, nil) // mean 5, variance 4
+	if math.Abs(float64(l.Mean[0])-0.05) > 1e-7 || math.Abs(float64(l.Variance[0])-(0.99+0.04)) > 1e-6 {
+		t.Errorf("after one batch mean is %v and variance %v, want 0.05 and 1.03", l.Mean[0], l.Variance[0])
+	}
+}
+
+func TestDropoutKeepsTheExpectation(t *testing.T) {
+	l := (&Dropout{Rate: 0.3}).trained(1000, 100, random(8))
+	x := newMatrix(1000, 100)
+	for i := range x.Data {
+		x.Data[i] = 1
+	}
+	var sum, zeros float64
+	for _, v := range l.forward(x).Data {
+		sum += float64(v)
+		if v == 0 {
+			zeros++
+		}
+	}
+	// 5 standard deviations of 100000 draws are 0.007.
+	if math.Abs(zeros/1e5-0.3) > 0.008 || math.Abs(sum/1e5-1) > 0.012 {
+		t.Errorf("%v of the inputs are dropped, and the mean is %v; want 0.3 and 1", zeros/1e5, sum/1e5)
+	}
+}
+
+func TestNonFinite(t *testing.T) {
+	d0, d1 := NewDense(1, 2, Activation{}), NewDense(2, 1, Activation{})
+	n := &Network{Inputs: 1, Layers: []Layer{d0, d1}}
+	n.Initialize(GlorotUniform, random(1))
+	trainer, err := NewTrainer(n, MeanSquaredError{}, 1, random(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := matrix(1, 1, []float32{1})
+	trainer.Gradients(x, []float32{1}, nil)
+	if got := trainer.NonFinite(); got != "" {
+		t.Errorf("a sound network has %q", got)
+	}
+	d1.Weight.Data[0] = float32(math.NaN())
+	if got := trainer.NonFinite(); got != "the weight of layers[1] (Dense)" {
+		t.Errorf("got %q, want layers[1]", got)
+	}
+	d1.Weight.Data[0] = 0
+	trainer.Gradients(matrix(1, 1, []float32{float32(math.Inf(1))}), []float32{1}, nil)
+	if got := trainer.NonFinite(); got != "the output of layers[0] (Dense)" {
+		t.Errorf("got %q, want the output of layers[0]", got)
+	}
+}
+
+func TestInitializers(t *testing.T) {
+	const in, out = 300, 100
+	for _, c := range []struct {
+		i               Initializer
+		variance, limit float64
+	}{
+		{GlorotUniform, 2.0 / 400, math.Sqrt(6.0 / 400)},
+		{HeUniform, 2.0 / 300, math.Sqrt(6.0 / 300)},
+		{GlorotNormal, 2.0 / 400, 2 * math.Sqrt(2.0/400) / 0.8796},
+		{HeNormal, 2.0 / 300, 2 * math.Sqrt(2.0/300) / 0.8796},
+	} {
+		w := newMatrix(out, in)
+		c.i.Fill(w, random(9))
+		var sum, squared, largest float64
+		for _, v := range w.Data {
+			sum += float64(v)
+			squared += float64(v) * float64(v)
+			largest = max(largest, math.Abs(float64(v)))
+		}
+		mean, variance := sum/(in*out), squared/(in*out)
+		if math.Abs(mean) > 0.003 || math.Abs(variance/c.variance-1) > 0.04 {
+			t.Errorf("%v: mean %v and variance %v, want 0 and %v", c.i, mean, variance, c.variance)
+		}
+		if largest > c.limit || largest < 0.98*c.limit {
+			t.Errorf("%v: the largest weight is %v, want just below %v", c.i, largest, c.limit)
+		}
+	}
+}
+
+// A source can be marshalled in the middle of the work and goes on from there.
+func TestRandomNumbersResume(t *testing.T) {
+	source := rand.NewPCG(1, 2)
+	drop := (&Dropout{Rate: 0.5}).trained(4, 4, rand.New(source))
+	x := randomMatrix(4, 4, random(1))
+	drop.forward(x)
+	saved, err := source.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Clone(drop.forward(x).Data)
+	if err := source.UnmarshalBinary(saved); err != nil {
+		t.Fatal(err)
+	}
+	if got := drop.forward(x).Data; !slices.Equal(got, want) {
+		t.Errorf("resumed, dropout gives %v, want %v", got, want)
+	}
+}
