@@ -22,7 +22,9 @@ var (
 	SchemeGroupVersion = GroupVersion
 
 	// AddToScheme makes both resources known to a scheme.
-	AddToScheme = runtime.NewSchemeBuilder(addKnownTypes).AddToScheme
+	AddToScheme = schemeBuilder.AddToScheme
+
+	schemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 )
 
 func addKnownTypes(scheme *runtime.Scheme) error {

@@ -1,0 +1,117 @@
+package modelservice
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"trainyard.dev/trainyard/api/v1alpha1"
+)
+
+// application is how an object was last applied: the hash of what was wanted,
+// and the version that was there then. While neither changes there is nothing
+// to apply, so a service at rest costs the API server nothing.
+type application struct {
+	wanted  [sha256.Size]byte
+	version string
+}
+
+// child is an object that a ModelService owns: what is there, and what should
+// be.
+type child struct {
+	live    client.Object
+	desired runtime.ApplyConfiguration
+}
+
+// applyChildren brings the service's objects to what they should be.
+func (r *Reconciler) applyChildren(ctx context.Context, service *v1alpha1.ModelService, seen observation) (obstacle, error) {
+	configMap, err := buildConfigMap(service, servedModel(service, seen.resolution.model, r.Runtime.PlainHTTP))
+	if err != nil {
+		return obstacle{}, err
+	}
+	for _, child := range []child{
+		{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: configMapName(service), Namespace: service.Namespace}}, configMap},
+		{&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: service.Name, Namespace: service.Namespace}}, buildService(service)},
+		{&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: service.Name, Namespace: service.Namespace}}, buildDeployment(service, r.Runtime.Image, seen.decision.Replicas)},
+	} {
+		if blocked, err := r.apply(ctx, service, child); err != nil || blocked.reason != "" {
+			return blocked, err
+		}
+	}
+	return obstacle{}, nil
+}
+
+func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ModelService, child child) (obstacle, error) {
+	kind := fmt.Sprintf("%T", child.live)
+	exists, err := r.read(ctx, child.live)
+	if err != nil {
+		return obstacle{}, err
+	}
+	if exists && !metav1.IsControlledBy(child.live, service) {
+		return nameTaken(child.live, r.Client), nil
+	}
+	wanted, err := json.Marshal(child.desired)
+	if err != nil {
+		return obstacle{}, fmt.Errorf("encoding %s: %w", kind, err)
+	}
+	now := application{sha256.Sum256(wanted), versionOf(child.live)}
+	record := r.memory.of(client.ObjectKeyFromObject(service))
+	if exists && record.applied[kind] == now {
+		return obstacle{}, nil
+	}
+	err = r.Client.Apply(ctx, child.desired, client.FieldOwner(v1alpha1.FieldOwner), client.ForceOwnership)
+	switch {
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
+		return obstacle{v1alpha1.ReasonForbidden, fmt.Sprintf("the API server refuses an object that the service needs: %v", err)}, nil
+	case err != nil:
+		return obstacle{}, fmt.Errorf("applying %s %s: %w", kind, child.live.GetName(), err)
+	}
+	record.applied[kind] = now
+	return obstacle{}, nil
+}
+
+// read fills in the live object. What the cache does not show is looked up at
+// the API server: the cache holds only objects with the operator's label, and
+// an object of somebody else must not be taken over.
+func (r *Reconciler) read(ctx context.Context, live client.Object) (bool, error) {
+	key := client.ObjectKeyFromObject(live)
+	err := r.Client.Get(ctx, key, live)
+	if apierrors.IsNotFound(err) {
+		err = r.Reader.Get(ctx, key, live)
+	}
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading %T %s: %w", live, key.Name, err)
+	}
+	return true, nil
+}
+
+// versionOf tells whether an object's wanted state changed: by its generation,
+// or for kinds that have none, by any change.
+func versionOf(live client.Object) string {
+	if generation := live.GetGeneration(); generation > 0 {
+		return string(live.GetUID()) + "/" + strconv.FormatInt(generation, 10)
+	}
+	return string(live.GetUID()) + "/" + live.GetResourceVersion()
+}
+
+func nameTaken(live client.Object, kinds client.Client) obstacle {
+	kind := "object"
+	if gvk, err := kinds.GroupVersionKindFor(live); err == nil {
+		kind = gvk.Kind
+	}
+	return obstacle{v1alpha1.ReasonNameTaken, fmt.Sprintf(
+		"%s %s/%s already exists and belongs to something else. Delete it, or give the ModelService another name",
+		kind, live.GetNamespace(), live.GetName())}
+}

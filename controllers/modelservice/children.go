@@ -1,0 +1,169 @@
+package modelservice
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	appsapply "k8s.io/client-go/applyconfigurations/apps/v1"
+	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
+	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
+
+	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// serverContainer is the name of the container that answers predictions.
+const serverContainer = "server"
+
+const (
+	configDirectory = "/etc/trainyard"
+	cacheDirectory  = "/tmp"
+)
+
+// configMapName of the ConfigMap that says what a starting pod loads. It has a
+// suffix because users name their datasets' ConfigMaps as they please.
+func configMapName(service *v1alpha1.ModelService) string { return service.Name + "-serve" }
+
+func labelsOf(service *v1alpha1.ModelService) map[string]string {
+	return map[string]string{
+		v1alpha1.ModelServiceLabel:     service.Name,
+		"app.kubernetes.io/name":       service.Name,
+		"app.kubernetes.io/component":  "server",
+		"app.kubernetes.io/managed-by": v1alpha1.FieldOwner,
+	}
+}
+
+func selectorOf(service *v1alpha1.ModelService) map[string]string {
+	return map[string]string{v1alpha1.ModelServiceLabel: service.Name}
+}
+
+func ownerOf(service *v1alpha1.ModelService) *metaapply.OwnerReferenceApplyConfiguration {
+	return metaapply.OwnerReference().
+		WithAPIVersion(v1alpha1.GroupVersion.String()).
+		WithKind("ModelService").
+		WithName(service.Name).
+		WithUID(service.UID).
+		WithController(true).
+		WithBlockOwnerDeletion(true)
+}
+
+// buildConfigMap says what a starting pod loads.
+func buildConfigMap(service *v1alpha1.ModelService, model spec.ServedModel) (*coreapply.ConfigMapApplyConfiguration, error) {
+	serve, err := json.MarshalIndent(spec.Serve{Models: []spec.ServedModel{model}}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encoding what the server loads: %w", err)
+	}
+	return coreapply.ConfigMap(configMapName(service), service.Namespace).
+		WithLabels(labelsOf(service)).
+		WithOwnerReferences(ownerOf(service)).
+		WithData(map[string]string{spec.ServeKey: string(serve)}), nil
+}
+
+// buildService is the name that programs call. It has a selector, so that
+// Kubernetes itself keeps the endpoints and no request passes the operator.
+func buildService(service *v1alpha1.ModelService) *coreapply.ServiceApplyConfiguration {
+	return coreapply.Service(service.Name, service.Namespace).
+		WithLabels(labelsOf(service)).
+		WithOwnerReferences(ownerOf(service)).
+		WithSpec(coreapply.ServiceSpec().
+			WithSelector(selectorOf(service)).
+			WithPorts(coreapply.ServicePort().
+				WithName("http").
+				WithProtocol(corev1.ProtocolTCP).
+				WithPort(80).
+				WithTargetPort(intstr.FromInt32(spec.ServePort))))
+}
+
+// buildDeployment runs the servers. The number of replicas is decided
+// elsewhere and has this one writer. The model is not part of the pod template:
+// another model is another ConfigMap, and pods that run are told of it.
+func buildDeployment(service *v1alpha1.ModelService, image string, replicas int32) *appsapply.DeploymentApplyConfiguration {
+	return appsapply.Deployment(service.Name, service.Namespace).
+		WithLabels(labelsOf(service)).
+		WithOwnerReferences(ownerOf(service)).
+		WithSpec(appsapply.DeploymentSpec().
+			WithReplicas(replicas).
+			WithRevisionHistoryLimit(2).
+			WithSelector(metaapply.LabelSelector().WithMatchLabels(selectorOf(service))).
+			WithStrategy(appsapply.DeploymentStrategy().
+				WithType("RollingUpdate").
+				WithRollingUpdate(appsapply.RollingUpdateDeployment().
+					WithMaxUnavailable(intstr.FromInt32(0)).
+					WithMaxSurge(intstr.FromInt32(1)))).
+			WithTemplate(coreapply.PodTemplateSpec().
+				WithLabels(labelsOf(service)).
+				WithAnnotations(map[string]string{
+					"prometheus.io/scrape": "true",
+					"prometheus.io/port":   strconv.Itoa(spec.OperationsPort),
+				}).
+				WithSpec(podSpec(service, image))))
+}
+
+func podSpec(service *v1alpha1.ModelService, image string) *coreapply.PodSpecApplyConfiguration {
+	return coreapply.PodSpec().
+		WithAutomountServiceAccountToken(false).
+		WithEnableServiceLinks(false).
+		WithTerminationGracePeriodSeconds(60).
+		WithSecurityContext(coreapply.PodSecurityContext().
+			WithRunAsNonRoot(true).
+			WithRunAsUser(65532).
+			WithRunAsGroup(65532).
+			WithFSGroup(65532).
+			WithSeccompProfile(coreapply.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
+		WithContainers(serverOf(service, image)).
+		WithVolumes(
+			coreapply.Volume().WithName("config").WithConfigMap(
+				coreapply.ConfigMapVolumeSource().WithName(configMapName(service))),
+			coreapply.Volume().WithName("cache").WithEmptyDir(coreapply.EmptyDirVolumeSource()))
+}
+
+func serverOf(service *v1alpha1.ModelService, image string) *coreapply.ContainerApplyConfiguration {
+	return coreapply.Container().
+		WithName(serverContainer).
+		WithImage(image).
+		WithCommand("/server").
+		WithArgs("--config="+configDirectory+"/"+spec.ServeKey, "--cache-dir="+cacheDirectory+"/models").
+		WithPorts(
+			coreapply.ContainerPort().WithName("http").WithContainerPort(spec.ServePort).WithProtocol(corev1.ProtocolTCP),
+			coreapply.ContainerPort().WithName("operations").WithContainerPort(spec.OperationsPort).WithProtocol(corev1.ProtocolTCP)).
+		WithReadinessProbe(coreapply.Probe().
+			WithHTTPGet(coreapply.HTTPGetAction().WithPath("/v2/health/ready").WithPort(intstr.FromInt32(spec.ServePort))).
+			WithPeriodSeconds(1).
+			WithTimeoutSeconds(2).
+			WithFailureThreshold(3)).
+		WithLivenessProbe(coreapply.Probe().
+			WithHTTPGet(coreapply.HTTPGetAction().WithPath("/v2/health/live").WithPort(intstr.FromInt32(spec.ServePort))).
+			WithPeriodSeconds(10).
+			WithTimeoutSeconds(5).
+			WithFailureThreshold(6)).
+		WithResources(serverResources(service)).
+		WithSecurityContext(coreapply.SecurityContext().
+			WithAllowPrivilegeEscalation(false).
+			WithReadOnlyRootFilesystem(true).
+			WithCapabilities(coreapply.Capabilities().WithDrop("ALL"))).
+		WithVolumeMounts(
+			coreapply.VolumeMount().WithName("config").WithMountPath(configDirectory).WithReadOnly(true),
+			coreapply.VolumeMount().WithName("cache").WithMountPath(cacheDirectory))
+}
+
+func serverResources(service *v1alpha1.ModelService) *coreapply.ResourceRequirementsApplyConfiguration {
+	resources := service.Spec.Resources
+	if resources.Requests == nil && resources.Limits == nil {
+		resources.Requests = corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse("100m"),
+			corev1.ResourceMemory: resource.MustParse("64Mi"),
+		}
+	}
+	apply := coreapply.ResourceRequirements()
+	if resources.Requests != nil {
+		apply.WithRequests(resources.Requests)
+	}
+	if resources.Limits != nil {
+		apply.WithLimits(resources.Limits)
+	}
+	return apply
+}

@@ -1,0 +1,230 @@
+package modelservice
+
+import (
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/controllers/scaling"
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// observation is all that a pass has read, and so all that status depends on.
+type observation struct {
+	resolution resolution
+	// obstacle keeps the service's objects from being made; empty when there is
+	// none.
+	obstacle obstacle
+	// deployment is nil while there is none.
+	deployment *appsv1.Deployment
+	pods       []podReport
+	decision   scaling.Decision
+	now        time.Time
+}
+
+// obstacle is something that a person has to put right.
+type obstacle struct {
+	reason, message string
+}
+
+// podReport is a pod and what its server says of the model.
+type podReport struct {
+	pod *corev1.Pod
+	// model is nil when the server did not answer.
+	model *spec.ModelStatus
+}
+
+// holds tells whether the pod has the model of that digest loaded.
+func (p podReport) holds(digest string) bool {
+	return p.model != nil && p.model.Digest == digest && p.model.State == spec.StateReady
+}
+
+func (p podReport) ready() bool {
+	if !p.pod.DeletionTimestamp.IsZero() {
+		return false
+	}
+	for _, condition := range p.pod.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// verdict is one condition's value.
+type verdict struct {
+	status          metav1.ConditionStatus
+	reason, message string
+}
+
+// statusOf is the status that follows from what was seen.
+func statusOf(service *v1alpha1.ModelService, o observation) v1alpha1.ModelServiceStatus {
+	status := *service.Status.DeepCopy()
+	status.ObservedGeneration = service.Generation
+	status.Model = o.resolution.model.DeepCopy()
+	if status.Model != nil {
+		status.URL = fmt.Sprintf("http://%s.%s.svc", service.Name, service.Namespace)
+		status.Replicas = replicasOf(o, status.Replicas)
+	}
+	for kind, v := range map[string]verdict{
+		v1alpha1.ModelServiceReady:       readiness(o),
+		v1alpha1.ModelServiceProgressing: progress(o),
+	} {
+		meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+			Type: kind, Status: v.status, Reason: v.reason, Message: v.message,
+			ObservedGeneration: service.Generation, LastTransitionTime: metav1.NewTime(o.now),
+		})
+	}
+	sortConditions(status.Conditions)
+	return status
+}
+
+// sortConditions puts Ready first, which is what people look for.
+func sortConditions(conditions []metav1.Condition) {
+	for i := range conditions {
+		if conditions[i].Type == v1alpha1.ModelServiceReady {
+			conditions[0], conditions[i] = conditions[i], conditions[0]
+		}
+	}
+}
+
+// replicasOf keeps the last decision's reason until there is another decision:
+// a reason holds measurements, and writing each of them down would never end.
+func replicasOf(o observation, before *v1alpha1.ReplicaStatus) *v1alpha1.ReplicaStatus {
+	ready := readyCount(o.pods)
+	after := &v1alpha1.ReplicaStatus{
+		Desired: o.decision.Replicas,
+		Ready:   ready,
+		Summary: fmt.Sprintf("%d/%d", ready, o.decision.Replicas),
+		Reason:  o.decision.Reason,
+	}
+	if before != nil && before.Desired == after.Desired {
+		after.Reason = before.Reason
+	}
+	return after
+}
+
+// readiness judges whether the URL answers.
+//
+//	what is seen (first row that fits)    Ready   reason
+//	ready pods                            True    Serving
+//	an obstacle                           False   the obstacle's
+//	no model                              False   what the service waits for
+//	a pod that can't load the model       False   ModelUnavailable
+//	a pod that can't start or stay up     False   PodFailing
+//	anything else                         False   Starting
+func readiness(o observation) verdict {
+	ready := readyCount(o.pods)
+	switch {
+	case ready > 0:
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonServing, "the URL answers"}
+	case o.obstacle.reason != "":
+		return verdict{metav1.ConditionFalse, o.obstacle.reason, o.obstacle.message}
+	case o.resolution.model == nil:
+		return verdict{metav1.ConditionFalse, o.resolution.reason, o.resolution.message}
+	}
+	if message := loadFailure(o.pods); message != "" {
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonModelUnavailable, message}
+	}
+	if message := podFailure(o); message != "" {
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonPodFailing, message}
+	}
+	return verdict{metav1.ConditionFalse, v1alpha1.ReasonStarting, "waiting for the first pod to be ready"}
+}
+
+// progress judges whether everything is as the spec wants it.
+func progress(o observation) verdict {
+	switch {
+	case o.obstacle.reason != "":
+		return verdict{metav1.ConditionFalse, o.obstacle.reason, o.obstacle.message}
+	case o.resolution.reason != "":
+		return verdict{metav1.ConditionFalse, o.resolution.reason, o.resolution.message}
+	}
+	lagging := 0
+	for _, report := range o.pods {
+		if report.ready() && !report.holds(o.resolution.model.Digest) {
+			lagging++
+		}
+	}
+	ready := readyCount(o.pods)
+	switch message := loadFailure(o.pods); {
+	case lagging > 0 && message != "":
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonModelUnavailable, message}
+	case lagging > 0:
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonUpdating, fmt.Sprintf("pods are taking model %s", o.resolution.model.ShortDigest)}
+	case ready == 0:
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonStarting, "waiting for the first pod to be ready"}
+	case ready != o.decision.Replicas || int(o.decision.Replicas) != len(o.pods):
+		if message := podFailure(o); message != "" {
+			return verdict{metav1.ConditionTrue, v1alpha1.ReasonPodFailing, message}
+		}
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonScaling, fmt.Sprintf("on the way to %d pods", o.decision.Replicas)}
+	}
+	return verdict{metav1.ConditionFalse, v1alpha1.ReasonStable, "every pod serves the model"}
+}
+
+func readyCount(pods []podReport) int32 {
+	count := int32(0)
+	for _, report := range pods {
+		if report.ready() {
+			count++
+		}
+	}
+	return count
+}
+
+// loadFailure is what a server says that cannot load the model. It does not
+// name the pod: the next one would fail in the same way, and one message is
+// better than many.
+func loadFailure(pods []podReport) string {
+	for _, report := range pods {
+		if report.model != nil && report.model.Reason != "" {
+			return "the model can't be loaded: " + report.model.Reason
+		}
+	}
+	return ""
+}
+
+// podFailure says what keeps pods from running, by the kubelet's, the
+// scheduler's or the Deployment's own words.
+func podFailure(o observation) string {
+	for _, report := range o.pods {
+		if message := troubleOf(report.pod); message != "" {
+			return message
+		}
+	}
+	if o.deployment == nil {
+		return ""
+	}
+	for _, condition := range o.deployment.Status.Conditions {
+		if condition.Type == appsv1.DeploymentReplicaFailure && condition.Status == corev1.ConditionTrue {
+			return "pods can't be created: " + condition.Message
+		}
+	}
+	return ""
+}
+
+func troubleOf(pod *corev1.Pod) string {
+	for _, status := range pod.Status.ContainerStatuses {
+		waiting := status.State.Waiting
+		if waiting == nil || waiting.Reason == "ContainerCreating" || waiting.Reason == "PodInitializing" {
+			continue
+		}
+		message := fmt.Sprintf("pod %s: %s: %s", pod.Name, waiting.Reason, waiting.Message)
+		if last := status.LastTerminationState.Terminated; last != nil {
+			message += fmt.Sprintf(" (it ended with exit code %d, %s)", last.ExitCode, last.Reason)
+		}
+		return message
+	}
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
+			return fmt.Sprintf("pod %s can't be scheduled: %s", pod.Name, condition.Message)
+		}
+	}
+	return ""
+}

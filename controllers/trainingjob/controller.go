@@ -1,0 +1,260 @@
+// Package trainingjob carries out TrainingJobs: each becomes a batch/v1 Job
+// whose pod trains the network and publishes the model, and each thing that
+// happens to it ends in its status.
+package trainingjob
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+const (
+	// obstaclePause is how long a run waits before it looks again for something
+	// that nothing tells it of.
+	obstaclePause = 3 * time.Second
+	// progressPause is how often a running pod is asked how far it is.
+	progressPause = 2 * time.Second
+)
+
+// Reconciler brings TrainingJobs about.
+type Reconciler struct {
+	// Client reads from the manager's cache and writes to the API server.
+	Client client.Client
+	// Reader reads from the API server itself, for objects that are not cached.
+	Reader client.Reader
+	// Recorder writes Events.
+	Recorder events.EventRecorder
+	// Runtime says what the pods run.
+	Runtime Runtime
+	// Progress asks the trainer in a running pod how far it is.
+	Progress func(ctx context.Context, pod *corev1.Pod) (*spec.Progress, error)
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/finalizers,verbs=update
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// SetupWithManager registers the controller.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("trainingjob").
+		For(&v1alpha1.TrainingJob{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Owns(&batchv1.Job{}).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(jobOfPod)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
+		Complete(reconcile.AsReconciler(r.Client, r))
+}
+
+func jobOfPod(_ context.Context, pod client.Object) []reconcile.Request {
+	name := pod.GetLabels()[v1alpha1.TrainingJobLabel]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: pod.GetNamespace(), Name: name}}}
+}
+
+// Reconcile makes the Job when nothing stands in its way, and writes what is
+// seen into the status.
+func (r *Reconciler) Reconcile(ctx context.Context, job *v1alpha1.TrainingJob) (ctrl.Result, error) {
+	if Finished(job) || !job.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	seen, err := r.observe(ctx, job)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if seen.job == nil && seen.obstacle.reason == "" {
+		if seen.job, seen.obstacle, err = r.createJob(ctx, job); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	if err := r.writeStatus(ctx, job, statusOf(job, seen)); err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: pause(job)}, nil
+}
+
+// pause is when to look again, for what no watch tells.
+func pause(job *v1alpha1.TrainingJob) time.Duration {
+	switch {
+	case Finished(job):
+		return 0
+	case job.Status.State == v1alpha1.StateTraining:
+		return progressPause
+	default:
+		return obstaclePause
+	}
+}
+
+func (r *Reconciler) observe(ctx context.Context, job *v1alpha1.TrainingJob) (observation, error) {
+	seen := observation{now: r.Now()}
+	var found batchv1.Job
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(job), &found)
+	switch {
+	case apierrors.IsNotFound(err):
+		seen.obstacle, err = r.findObstacle(ctx, job)
+		return seen, err
+	case err != nil:
+		return seen, fmt.Errorf("reading Job %s: %w", job.Name, err)
+	case !metav1.IsControlledBy(&found, job):
+		seen.obstacle = nameTaken(&found)
+		return seen, nil
+	}
+	seen.job = &found
+	if seen.pods, err = r.listPods(ctx, job); err != nil {
+		return seen, err
+	}
+	seen.progress = r.askProgress(ctx, newestPod(seen.pods))
+	return seen, nil
+}
+
+// listPods lists the pods of this run, the oldest first. Pods of an earlier
+// TrainingJob of the same name are not among them.
+func (r *Reconciler) listPods(ctx context.Context, job *v1alpha1.TrainingJob) ([]corev1.Pod, error) {
+	var list corev1.PodList
+	err := r.Client.List(ctx, &list, client.InNamespace(job.Namespace), client.MatchingLabels{v1alpha1.TrainingJobLabel: job.Name})
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of TrainingJob %s: %w", job.Name, err)
+	}
+	pods := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool {
+		return pod.CreationTimestamp.Before(&job.CreationTimestamp)
+	})
+	slices.SortFunc(pods, func(a, b corev1.Pod) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	return pods, nil
+}
+
+// askProgress asks the pod how far it is. That a pod does not answer is no
+// error: it may not listen yet, or no more.
+func (r *Reconciler) askProgress(ctx context.Context, pod *corev1.Pod) *spec.Progress {
+	if pod == nil || pod.Status.Phase != corev1.PodRunning || pod.Status.PodIP == "" {
+		return nil
+	}
+	progress, err := r.Progress(ctx, pod)
+	if err != nil {
+		log.FromContext(ctx).V(1).Info("the trainer doesn't tell its progress", "pod", pod.Name, "reason", err.Error())
+		return nil
+	}
+	return progress
+}
+
+// findObstacle looks for what the run's pod would wait for in vain.
+func (r *Reconciler) findObstacle(ctx context.Context, job *v1alpha1.TrainingJob) (obstacle, error) {
+	source := job.Spec.Dataset.Source.ConfigMap
+	var configMap corev1.ConfigMap
+	err := r.Reader.Get(ctx, client.ObjectKey{Namespace: job.Namespace, Name: source.Name}, &configMap)
+	if apierrors.IsNotFound(err) {
+		return obstacle{v1alpha1.ReasonDatasetMissing, fmt.Sprintf(
+			"there is no ConfigMap %s/%s, which spec.dataset.source names; the run waits for it. Make it, for example with: kubectl create configmap %s --namespace %s --from-file=%s",
+			job.Namespace, source.Name, source.Name, job.Namespace, source.Key)}, nil
+	}
+	if err != nil {
+		return obstacle{}, fmt.Errorf("reading ConfigMap %s: %w", source.Name, err)
+	}
+	return missingKey(&configMap, source.Key), nil
+}
+
+func missingKey(configMap *corev1.ConfigMap, key string) obstacle {
+	var keys []string
+	for k := range configMap.Data {
+		keys = append(keys, k)
+	}
+	for k := range configMap.BinaryData {
+		keys = append(keys, k)
+	}
+	if slices.Contains(keys, key) {
+		return obstacle{}
+	}
+	slices.Sort(keys)
+	has := "it has none"
+	if len(keys) > 0 {
+		has = "it has " + strings.Join(keys[:min(len(keys), 10)], ", ")
+	}
+	return obstacle{v1alpha1.ReasonDatasetMissing, fmt.Sprintf(
+		"ConfigMap %s/%s has no key %q, which spec.dataset.source names (%s); the run waits for it. Add the key, or apply a TrainingJob that names another",
+		configMap.Namespace, configMap.Name, key, has)}
+}
+
+func nameTaken(found client.Object) obstacle {
+	return obstacle{v1alpha1.ReasonNameTaken, fmt.Sprintf(
+		"Job %s/%s already exists and belongs to something else; the run waits. Delete that Job, or use another name",
+		found.GetNamespace(), found.GetName())}
+}
+
+// createJob makes the Job. A refusal that only a person can change is an
+// obstacle, not an error that is tried again and again in silence.
+func (r *Reconciler) createJob(ctx context.Context, job *v1alpha1.TrainingJob) (*batchv1.Job, obstacle, error) {
+	desired, err := buildJob(job, r.Runtime)
+	if err != nil {
+		return nil, obstacle{}, err
+	}
+	err = r.Client.Create(ctx, desired, client.FieldOwner(v1alpha1.FieldOwner))
+	switch {
+	case err == nil:
+		return desired, obstacle{}, nil
+	case apierrors.IsAlreadyExists(err):
+		return r.existingJob(ctx, job)
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
+		return nil, obstacle{v1alpha1.ReasonForbidden, fmt.Sprintf("the API server refuses the run's Job: %v", err)}, nil
+	}
+	return nil, obstacle{}, fmt.Errorf("creating Job %s: %w", desired.Name, err)
+}
+
+// existingJob reads a Job that the cache does not show: one that was made a
+// moment ago, or one that is not ours.
+func (r *Reconciler) existingJob(ctx context.Context, job *v1alpha1.TrainingJob) (*batchv1.Job, obstacle, error) {
+	var found batchv1.Job
+	if err := r.Reader.Get(ctx, client.ObjectKeyFromObject(job), &found); err != nil {
+		return nil, obstacle{}, fmt.Errorf("reading Job %s: %w", job.Name, err)
+	}
+	if !metav1.IsControlledBy(&found, job) {
+		return nil, nameTaken(&found), nil
+	}
+	return &found, obstacle{}, nil
+}
+
+// writeStatus writes the status once, if it changed, and tells of the change.
+// The write carries the resourceVersion that was read, so that of two writers
+// only one publishes a model.
+func (r *Reconciler) writeStatus(ctx context.Context, job *v1alpha1.TrainingJob, status v1alpha1.TrainingJobStatus) error {
+	before := job.Status
+	if equality.Semantic.DeepEqual(before, status) {
+		return nil
+	}
+	job.Status = status
+	if err := r.Client.Status().Update(ctx, job); err != nil {
+		job.Status = before
+		return fmt.Errorf("writing the status of TrainingJob %s: %w", job.Name, err)
+	}
+	r.tell(ctx, job, before)
+	return nil
+}
