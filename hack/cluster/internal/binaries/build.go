@@ -237,11 +237,21 @@ func (p *progress) report(log io.Writer) (stop func()) {
 			case <-done:
 				return
 			case <-ticker.C:
-				fmt.Fprintf(log, "  %5s: compiled %d of at most %d packages\n", p.elapsed(), p.compiled.Load(), p.total)
+				fmt.Fprintf(log, "  %5s: %s\n", p.elapsed(), p.phase())
 			}
 		}
 	}()
 	return func() { close(done); <-ended }
+}
+
+// phase says what the build is at. go does not name packages that it finds in
+// its cache, nor does it say when it links.
+func (p *progress) phase() string {
+	n := p.compiled.Load()
+	if n == 0 {
+		return "looking into Go's build cache, or linking"
+	}
+	return fmt.Sprintf("compiled %d of at most %d packages", n, p.total)
 }
 
 func (p *progress) elapsed() time.Duration { return time.Since(p.start).Round(time.Second) }
