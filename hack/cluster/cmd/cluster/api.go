@@ -120,6 +120,15 @@ func (a *apiClient) untainted(ctx context.Context) error {
 	return nil
 }
 
+// serviceAnswers is nil when kube-proxy has programmed the API server's
+// Service. A connection that was begun before that never comes about, so each
+// attempt is short.
+func (a *apiClient) serviceAnswers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	return a.get(ctx, "https://"+apiServiceIP+"/readyz", nil)
+}
+
 // dnsAnswers is nil when the cluster's DNS knows the API server's Service.
 func dnsAnswers(ctx context.Context) error {
 	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {

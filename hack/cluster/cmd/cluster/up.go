@@ -321,9 +321,7 @@ func (s *starter) awaitServices(ctx context.Context, client *apiClient) error {
 		ask             func(context.Context) error
 	}{
 		{"node takes pods", "kube-controller-manager", client.untainted},
-		{"API server answers behind its Service", "kube-proxy", func(ctx context.Context) error {
-			return client.get(ctx, "https://"+apiServiceIP+"/readyz", nil)
-		}},
+		{"API server answers behind its Service", "kube-proxy", client.serviceAnswers},
 		{"DNS answers", "coredns", dnsAnswers},
 		{"default service account exists", "kube-controller-manager", func(ctx context.Context) error {
 			return client.get(ctx, apiServer+"/api/v1/namespaces/default/serviceaccounts/default", nil)
