@@ -20,9 +20,9 @@ type Loss interface {
 	penalty(rows int) Penalty
 }
 
-// lossAndGradient returns the mean over the rows of the weighted losses, and
-// writes its gradient by z into d.
-func lossAndGradient(l Loss, z blas32.General, y, weights []float32, d blas32.General) float64 {
+// meanLoss returns the mean over the rows of the weighted losses, and writes its
+// gradient by z into d.
+func meanLoss(l Loss, z blas32.General, y, weights []float32, d blas32.General) float64 {
 	var sum float64
 	targets := l.targets(z.Cols)
 	for i := range z.Rows {

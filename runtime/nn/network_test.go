@@ -258,24 +258,33 @@ func TestNothingIsAllocated(t *testing.T) {
 	}
 }
 
-// A batch that is evaluated costs what the same batch costs in training, when
-// no layer behaves differently there, and predicts as Predict does.
+// Evaluate takes more rows than fit at once. It finds the loss that Gradients
+// finds, and metrics see what Predict predicts.
 func TestEvaluate(t *testing.T) {
+	const rows = 2*evaluatedRows + 3
 	r := random(7)
 	n := &Network{Inputs: 4, Layers: []Layer{NewDense(4, 5, Activation{Kind: Tanh}), NewDense(5, 3, Activation{Kind: Softmax})}}
 	randomize(n, r)
-	trainer, err := NewTrainer(n, CategoricalCrossentropy{}, 8, r)
-	if err != nil {
-		t.Fatal(err)
+	x, y := randomMatrix(rows, 4, r), randomTargets(CategoricalCrossentropy{}, rows, 3, r)
+	weights := make([]float32, rows)
+	for i := range weights {
+		weights[i] = r.Float32()
 	}
-	trainer.Penalize(1, Penalty{L2: 0.1})
-	x, y := randomMatrix(8, 4, r), randomTargets(CategoricalCrossentropy{}, 8, 3, r)
-	want := slices.Clone(n.Predict(x, n.NewWorkspace(8)).Data)
-	loss, got := trainer.Evaluate(x, y, nil)
-	if !slices.Equal(got.Data, want) {
-		t.Errorf("Evaluate predicts %v, Predict %v", got.Data, want)
+	newTrainer := func(rows int) *Trainer {
+		trainer, err := NewTrainer(n, CategoricalCrossentropy{}, rows, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trainer.Penalize(1, Penalty{L2: 0.1})
+		return trainer
 	}
-	if trained := trainer.Gradients(x, y, nil); trained != loss {
+	var got, want Accuracy
+	loss := newTrainer(1).Evaluate(x, y, weights, &got)
+	want.Add(n.Predict(x, n.NewWorkspace(rows)), y)
+	if got != want {
+		t.Errorf("the metric saw %+v, want %+v", got, want)
+	}
+	if trained := newTrainer(rows).Gradients(x, y, weights); math.Abs(trained-loss) > 1e-9 {
 		t.Errorf("the loss is %v in training and %v in Evaluate", trained, loss)
 	}
 }

@@ -50,6 +50,10 @@ type Trainer struct {
 	workspace  *Workspace
 }
 
+// evaluatedRows is how many rows Evaluate looks at together, at least: with
+// more rows than a small batch has, a weight is read less often.
+const evaluatedRows = 256
+
 // NewTrainer returns a trainer of n for batches of up to rows rows. Dropout
 // draws from random.
 //
@@ -75,8 +79,8 @@ func NewTrainer(n *Network, loss Loss, rows int, random *rand.Rand) (*Trainer, e
 		rows:       rows,
 		penalties:  make([]Penalty, len(n.Layers)),
 		outputs:    make([]blas32.General, len(n.Layers)),
-		gradient:   make([]float32, rows*n.Outputs()),
-		workspace:  head.NewWorkspace(rows),
+		gradient:   make([]float32, max(rows, evaluatedRows)*n.Outputs()),
+		workspace:  head.NewWorkspace(max(rows, evaluatedRows)),
 	}
 	if err := t.addLayers(random); err != nil {
 		return nil, err
@@ -142,7 +146,7 @@ func (t *Trainer) Gradients(x blas32.General, y, weights []float32) float64 {
 		t.outputs[i] = x
 	}
 	dy := matrix(x.Rows, x.Cols, t.gradient)
-	loss := lossAndGradient(t.loss, x, y, weights, dy)
+	loss := meanLoss(t.loss, x, y, weights, dy)
 	lowest := t.lowestTrained()
 	for i := len(t.layers) - 1; i >= lowest; i-- {
 		dy = t.layers[i].backward(dy, i > lowest)
@@ -169,19 +173,33 @@ func (t *Trainer) penalty(layer, rows int) Penalty {
 	return Penalty{L1: p.L1 + whole.L1, L2: p.L2 + whole.L2}
 }
 
-// Evaluate computes the loss of up to rows rows, with its penalties, and the
-// predictions, as the network stands: nothing is dropped or moved. The
-// predictions are valid until the next call.
-func (t *Trainer) Evaluate(x blas32.General, y, weights []float32) (loss float64, predictions blas32.General) {
-	z := t.network.Predict(x, t.workspace)
-	loss = lossAndGradient(t.loss, z, y, weights, matrix(z.Rows, z.Cols, t.gradient))
+// Evaluate computes the loss of any number of rows, with its penalties, as the
+// network stands: nothing is dropped or moved. Every metric gets all the
+// predictions. Evaluate allocates nothing itself.
+func (t *Trainer) Evaluate(x blas32.General, y, weights []float32, metrics ...Metric) float64 {
+	var loss float64
+	targets := t.loss.targets(t.network.Outputs())
+	for from := 0; from < x.Rows; from += t.workspace.rows {
+		to := min(from+t.workspace.rows, x.Rows)
+		z := t.network.Predict(part(x, from, 0, to-from, x.Cols), t.workspace)
+		var w []float32
+		if weights != nil {
+			w = weights[from:to]
+		}
+		batch := y[from*targets : to*targets]
+		loss += meanLoss(t.loss, z, batch, w, matrix(z.Rows, z.Cols, t.gradient)) * float64(z.Rows)
+		t.activation.apply(z)
+		for _, m := range metrics {
+			m.Add(z, batch)
+		}
+	}
+	loss /= float64(max(1, x.Rows))
 	for _, p := range t.parameters {
 		if p.Kernel {
 			loss += t.penalty(p.layer, x.Rows).value(p.Value)
 		}
 	}
-	t.activation.apply(z)
-	return loss, z
+	return loss
 }
 
 // NonFinite looks for the first layer that holds an infinite number or NaN in
