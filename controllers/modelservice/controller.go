@@ -93,7 +93,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(serviceOfPod)).
 		Watches(&v1alpha1.TrainingJob{}, handler.EnqueueRequestsFromMapFunc(r.followersOf)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
-		Complete(reconcile.AsReconciler(r.Client, r))
+		Complete(r)
 }
 
 func serviceOfPod(_ context.Context, pod client.Object) []reconcile.Request {
@@ -121,11 +121,15 @@ func (r *Reconciler) followersOf(ctx context.Context, training client.Object) []
 // Reconcile finds the model, decides how many pods serve it, applies the
 // objects, tells running pods of the model, and writes what is seen into the
 // status.
-func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ModelService) (ctrl.Result, error) {
-	key := client.ObjectKeyFromObject(service)
-	if !service.DeletionTimestamp.IsZero() {
-		r.memory.forget(key)
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	service := &v1alpha1.ModelService{}
+	err := r.Client.Get(ctx, request.NamespacedName, service)
+	if apierrors.IsNotFound(err) || (err == nil && !service.DeletionTimestamp.IsZero()) {
+		r.memory.forget(request.NamespacedName)
 		return ctrl.Result{}, nil
+	}
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("reading ModelService %s: %w", request.Name, err)
 	}
 	seen, err := r.observe(ctx, service)
 	if err != nil {

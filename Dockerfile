@@ -1,0 +1,16 @@
+# Two images over static binaries that `make binaries` puts into bin/:
+#
+#   docker build --target operator --tag trainyard/operator:dev .
+#   docker build --target runtime  --tag trainyard/runtime:dev .
+#
+# Nothing is pulled, and nothing is in them but the programs.
+
+FROM scratch AS operator
+COPY bin/image/manager /
+USER 65532:65532
+ENTRYPOINT ["/manager"]
+
+FROM scratch AS runtime
+COPY bin/image/trainer bin/image/server /
+USER 65532:65532
+ENTRYPOINT ["/server"]

@@ -1,0 +1,88 @@
+# Trainyard. `make help` tells what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Where images go: `make images IMAGE_PREFIX=registry.example.com/trainyard/ IMAGE_TAG=v1`.
+IMAGE_PREFIX ?= trainyard/
+IMAGE_TAG    ?= dev
+KUBECTL      ?= kubectl
+
+CLUSTER := hack/cluster/cluster
+TOOL    := go tool -modfile=hack/tools/go.mod
+BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# golangci-lint's cache holds paths, so each checkout has its own.
+export GOLANGCI_LINT_CACHE := $(CURDIR)/bin/lint
+
+.PHONY: help
+help: ## Tell what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Development
+
+.PHONY: generate
+generate: ## Make generated files: deepcopy, CRDs, RBAC, apply configurations
+	$(TOOL) controller-gen object crd:allowDangerousTypes=true applyconfiguration rbac:roleName=trainyard-manager \
+		paths=./api/v1alpha1 paths=./runtime/spec paths=./controllers/... \
+		output:crd:dir=config/crd/bases output:rbac:dir=config/rbac
+
+.PHONY: verify
+verify: generate ## Regenerate, vet and lint; fail on any difference
+	gofmt -l . | (! grep .) || (echo 'gofmt would change these files: run gofmt -w' >&2; exit 1)
+	go mod tidy -diff
+	go vet ./...
+	$(TOOL) golangci-lint run ./...
+	@git diff --exit-code -- api config runtime/spec || (echo 'generated files are stale: commit what make generate makes' >&2; exit 1)
+	@test -z "$$(git ls-files --others --exclude-standard -- api config runtime/spec)" || (echo 'generated files are not committed:' >&2; git ls-files --others --exclude-standard -- api config runtime/spec >&2; exit 1)
+
+.PHONY: test
+test: test-unit test-e2e ## Run every test: units, controllers against a real API server, the whole on a real cluster
+
+.PHONY: test-unit
+test-unit: ## Run the unit and controller tests
+	$(CLUSTER) build
+	KUBEBUILDER_ASSETS="$$($(CLUSTER) envtest)" go test -race $$(go list ./... | grep -v /test/e2e)
+	go -C hack/cluster test ./internal/... ./cmd/cluster/...
+
+.PHONY: test-e2e
+test-e2e: cluster-up images ## Run the whole on the real cluster
+	hack/test-e2e
+
+##@ Images and installation
+
+.PHONY: binaries
+binaries: ## Build the static binaries that go into the images
+	mkdir -p bin/image
+	$(BUILD) -o bin/image/ ./cmd/manager ./cmd/trainer ./cmd/server
+
+.PHONY: images
+images: binaries ## Build the operator's and the runtime's image into bin/*.tar
+	hack/images $(IMAGE_PREFIX) $(IMAGE_TAG)
+
+.PHONY: deploy
+deploy: ## Install into the cluster of the current kubectl context
+	$(KUBECTL) apply --server-side -k config/default
+
+.PHONY: undeploy
+undeploy: ## Remove from the cluster of the current kubectl context
+	$(KUBECTL) delete -k config/default --ignore-not-found
+
+##@ A cluster of your own
+
+.PHONY: cluster-up
+cluster-up: ## Start a real Kubernetes on this machine (Debian, as root)
+	$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: ## Stop it, and remove what it left
+	$(CLUSTER) down
+
+.PHONY: demo
+demo: ## From nothing to a prediction: cluster, operator, training, serving
+	hack/demo
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin

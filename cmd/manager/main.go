@@ -1,0 +1,148 @@
+// Command manager is Trainyard's operator: it carries out TrainingJobs and
+// ModelServices.
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/pflag"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/controllers/modelservice"
+	"trainyard.dev/trainyard/controllers/trainingjob"
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// podTimeout bounds how long a pod may take to tell its progress or load.
+const podTimeout = time.Second
+
+func main() {
+	if err := run(); err != nil {
+		slog.Error("the manager stops", "reason", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	metricsAddress, probeAddress string
+	leaderElection               bool
+	runtimeImage                 string
+	registry                     spec.Repository
+	verbose                      bool
+}
+
+func parseFlags() options {
+	var o options
+	pflag.StringVar(&o.runtimeImage, "runtime-image", "trainyard/runtime:dev", "image that holds the trainer and the server")
+	pflag.StringVar(&o.registry.Name, "registry", "registry.trainyard-system.svc:5000/models", "host[:port]/path of the OCI registry that models are pushed to, as pods reach it")
+	pflag.BoolVar(&o.registry.PlainHTTP, "registry-plain-http", false, "the registry does not speak TLS")
+	pflag.StringVar(&o.metricsAddress, "metrics-address", ":8080", "where Prometheus metrics are served; 0 for nowhere")
+	pflag.StringVar(&o.probeAddress, "probe-address", ":8081", "where /healthz and /readyz are served")
+	pflag.BoolVar(&o.leaderElection, "leader-election", false, "let only one of several managers work at a time")
+	pflag.BoolVar(&o.verbose, "verbose", false, "log also what is usual")
+	pflag.Parse()
+	return o
+}
+
+func run() error {
+	o := parseFlags()
+	level := slog.LevelInfo
+	if o.verbose {
+		level = slog.LevelDebug
+	}
+	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the API server: %w", err)
+	}
+	mgr, err := ctrl.NewManager(config, managerOptions(o))
+	if err != nil {
+		return fmt.Errorf("setting up: %w", err)
+	}
+	ctx := ctrl.SetupSignalHandler()
+	recorder := mgr.GetEventRecorder(v1alpha1.FieldOwner)
+	jobs := &trainingjob.Reconciler{
+		Client:   mgr.GetClient(),
+		Reader:   mgr.GetAPIReader(),
+		Recorder: recorder,
+		Runtime:  trainingjob.Runtime{Image: o.runtimeImage, Registry: o.registry},
+		Progress: trainingjob.HTTPProgress(podTimeout),
+		Now:      time.Now,
+	}
+	if err := jobs.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("setting up the TrainingJob controller: %w", err)
+	}
+	services := &modelservice.Reconciler{
+		Client:   mgr.GetClient(),
+		Reader:   mgr.GetAPIReader(),
+		Recorder: recorder,
+		Runtime:  modelservice.Runtime{Image: o.runtimeImage, PlainHTTP: o.registry.PlainHTTP},
+		Servers:  modelservice.NewHTTPServers(podTimeout),
+		Now:      time.Now,
+	}
+	if err := services.SetupWithManager(ctx, mgr); err != nil {
+		return fmt.Errorf("setting up the ModelService controller: %w", err)
+	}
+	if err := addProbes(mgr); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+func addProbes(mgr ctrl.Manager) error {
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding /healthz: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding /readyz: %w", err)
+	}
+	return nil
+}
+
+func managerOptions(o options) ctrl.Options {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	return ctrl.Options{
+		Scheme:                        scheme,
+		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress:        o.probeAddress,
+		LeaderElection:                o.leaderElection,
+		LeaderElectionID:              "trainyard.dev",
+		LeaderElectionReleaseOnCancel: true,
+		Cache:                         cacheOptions(),
+	}
+}
+
+// cacheOptions keep in memory only what the operator made, however much else
+// the cluster holds, and leave out what no one reads.
+func cacheOptions() cache.Options {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{"app.kubernetes.io/managed-by": v1alpha1.FieldOwner})}
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}:        ours,
+			&corev1.Service{}:    ours,
+			&corev1.ConfigMap{}:  ours,
+			&appsv1.Deployment{}: ours,
+			&batchv1.Job{}:       ours,
+		},
+	}
+}
