@@ -1,0 +1,76 @@
+package train
+
+import (
+	"sync/atomic"
+	"time"
+
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// Monitor holds how far a run is. Any goroutine may ask at any time. Its zero
+// value is ready for use.
+type Monitor struct{ progress atomic.Pointer[spec.Progress] }
+
+// Progress returns the latest progress: the zero value before training starts.
+// Its map is not to be changed.
+func (m *Monitor) Progress() spec.Progress {
+	if m == nil {
+		return spec.Progress{}
+	}
+	if p := m.progress.Load(); p != nil {
+		return *p
+	}
+	return spec.Progress{}
+}
+
+// report tells the monitor where f is.
+func (f *fit) report() {
+	rows, batch, epochs := int64(len(f.order)), int64(len(f.y)), f.job.Training.Epochs
+	seen := min(f.step*batch, rows)
+	p := &spec.Progress{
+		Epoch:            f.epoch,
+		Epochs:           epochs,
+		Step:             f.step,
+		Steps:            (rows + batch - 1) / batch,
+		Metrics:          f.metrics,
+		SamplesPerSecond: f.pace.perSecond(),
+	}
+	if loss := f.loss / float64(seen); isFinite(loss) {
+		p.Loss = loss
+	}
+	if p.SamplesPerSecond > 0 {
+		p.SecondsLeft = float64(rows*int64(epochs-f.epoch)+rows-seen) / p.SamplesPerSecond
+	}
+	f.monitor.progress.Store(p)
+}
+
+// pace is how fast a run goes.
+type pace struct {
+	started, now, reported time.Time
+	samples                int64
+}
+
+// reportEvery is how old a progress report may be.
+const reportEvery = 100 * time.Millisecond
+
+func (p *pace) start(now time.Time) { p.started, p.now = now, now }
+
+// add counts samples and tells whether it is time for a report.
+func (p *pace) add(samples int, now time.Time) bool {
+	p.samples += int64(samples)
+	p.now = now
+	due := now.Sub(p.reported) >= reportEvery
+	if due {
+		p.reported = now
+	}
+	return due
+}
+
+// perSecond is the mean over the run so far, measuring included.
+func (p *pace) perSecond() float64 {
+	seconds := p.now.Sub(p.started).Seconds()
+	if seconds <= 0 {
+		return 0
+	}
+	return float64(p.samples) / seconds
+}

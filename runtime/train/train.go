@@ -1,0 +1,132 @@
+// Package train makes a model from a [spec.Train]: it reads the dataset, checks
+// that recipe and data fit together, trains the network, and pushes the model
+// to the registry.
+//
+// A run goes straight down: ping the registry -> read -> check -> fit -> write
+// -> push -> [spec.Result]. What can be refused is refused before the first
+// step. What a run remembers between two steps is in one struct.
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"trainyard.dev/trainyard/runtime/dataset"
+	"trainyard.dev/trainyard/runtime/model"
+	"trainyard.dev/trainyard/runtime/spec"
+	"trainyard.dev/trainyard/runtime/store"
+)
+
+// Options are what a run needs to know beyond its [spec.Train].
+type Options struct {
+	// Monitor is told how far the run is. Nil: nobody asks.
+	Monitor *Monitor
+	// CodeVersion is stored with the model.
+	CodeVersion string
+	// MemoryLimit is how many bytes the run may take; a dataset or network that
+	// would need more is refused. 0: no limit.
+	MemoryLimit int64
+	// TemporaryDir is where the model is written before it is pushed. Default:
+	// the system's.
+	TemporaryDir string
+	// RegistryPatience is how long the run waits for a registry that does not
+	// answer. Default: 2 minutes.
+	RegistryPatience time.Duration
+}
+
+// Run trains the model that job describes and pushes it. When it fails, the
+// error is an [*Error], and the result has its Failure and whatever else is
+// known by then. It stops between two steps when ctx is done.
+func Run(ctx context.Context, job spec.Train, o Options) (result spec.Result, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the trainer has a bug: %v\n%s", r, debug.Stack())
+		}
+		if err != nil {
+			failure := classify(ctx, err)
+			result.Failure, result.Model, err = &failure.Failure, nil, failure
+		}
+		if p := o.Monitor.Progress(); p.Epochs > 0 {
+			p.Metrics = nil // they are in the result
+			result.Progress = &p
+		}
+	}()
+	if o.Monitor == nil {
+		o.Monitor = new(Monitor)
+	}
+	if o.RegistryPatience == 0 {
+		o.RegistryPatience = 2 * time.Minute
+	}
+	return run(ctx, withDefaults(job), o)
+}
+
+func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
+	var result spec.Result
+	if err := checkRecipe(job); err != nil {
+		return result, err
+	}
+	// Shorter than for the push: nothing is lost yet.
+	if err := patiently(ctx, o.RegistryPatience/4, func() error { return store.Ping(ctx, job.Repository) }); err != nil {
+		return result, registryFailure(err)
+	}
+	set, err := read(ctx, job, o.MemoryLimit)
+	if err != nil {
+		return result, err
+	}
+	result.DatasetDigest = set.Digest
+	if err := errors.Join(checkData(job, set), checkMemory(job, set, o.MemoryLimit)); err != nil {
+		return result, err
+	}
+	f, err := newFit(job, set, o.Monitor)
+	if err != nil {
+		return result, err
+	}
+	if err := f.run(ctx); err != nil {
+		return result, err
+	}
+	result.Metrics = f.metrics
+	result.Model, err = publish(ctx, job.Repository, f.model(job, o.CodeVersion), o)
+	return result, err
+}
+
+func read(ctx context.Context, job spec.Train, memoryLimit int64) (*dataset.Set, error) {
+	target := dataset.Numbers
+	if job.Training.Loss.ForClasses() {
+		target = dataset.Classes
+	}
+	set, err := dataset.Read(ctx, job.Source, dataset.Options{
+		Dataset:    job.Dataset,
+		Target:     target,
+		Seed:       job.Training.Seed,
+		SourceName: job.SourceName,
+		// The other half is for splitting it, and for the network.
+		MaxBytes: memoryLimit / 2,
+	})
+	if invalid := (*dataset.InvalidError)(nil); errors.As(err, &invalid) {
+		return nil, invalidf(spec.ReasonDatasetInvalid, "%w", err)
+	}
+	return set, err
+}
+
+// model puts together what was trained and what is known of it.
+func (f *fit) model(job spec.Train, codeVersion string) *model.Model {
+	network := withScaling(f.network, f.set.Scaling)
+	return &model.Model{
+		Network: network,
+		Metadata: model.Metadata{
+			Name:          job.Name,
+			Inputs:        f.set.Columns,
+			Label:         f.set.Label,
+			Classes:       f.set.Classes,
+			Metrics:       f.metrics,
+			DatasetDigest: f.set.Digest,
+			Seed:          job.Training.Seed,
+			Lineage:       job.Lineage,
+			CodeVersion:   codeVersion,
+			Golden:        golden(network, f.set),
+		},
+	}
+}
