@@ -55,28 +55,34 @@ func TestRules(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		rule Rule
-		want recurrence
+		want func() recurrence
 	}{
-		{"SGD", SGD{}, sgd(rate, 0, false)},
-		{"SGD with momentum", SGD{Momentum: 0.9}, sgd(rate, 0.9, false)},
-		{"SGD with Nesterov momentum", SGD{Momentum: 0.9, Nesterov: true}, sgd(rate, 0.9, true)},
-		{"RMSprop", NewRMSprop(), rmsprop(rate, 0.9, 0, false)},
-		{"RMSprop centered", centered, rmsprop(rate, 0.9, 0, true)},
-		{"RMSprop with momentum", moving, rmsprop(rate, 0.9, 0.7, false)},
-		{"RMSprop centered with momentum", both, rmsprop(rate, 0.9, 0.7, true)},
-		{"Adam", NewAdam(), adam(rate, 0)},
-		{"AdamW", NewAdamW(), adam(rate, 0.004)},
+		{"SGD", SGD{}, func() recurrence { return sgd(rate, 0, false) }},
+		{"SGD with momentum", SGD{Momentum: 0.9}, func() recurrence { return sgd(rate, 0.9, false) }},
+		{"SGD with Nesterov momentum", SGD{Momentum: 0.9, Nesterov: true}, func() recurrence { return sgd(rate, 0.9, true) }},
+		{"RMSprop", NewRMSprop(), func() recurrence { return rmsprop(rate, 0.9, 0, false) }},
+		{"RMSprop centered", centered, func() recurrence { return rmsprop(rate, 0.9, 0, true) }},
+		{"RMSprop with momentum", moving, func() recurrence { return rmsprop(rate, 0.9, 0.7, false) }},
+		{"RMSprop centered with momentum", both, func() recurrence { return rmsprop(rate, 0.9, 0.7, true) }},
+		{"Adam", NewAdam(), func() recurrence { return adam(rate, 0) }},
+		{"AdamW", NewAdamW(), func() recurrence { return adam(rate, 0.004) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := Parameter{Name: "w", Value: []float32{1, 9}, Gradient: make([]float32, 2)}
+			// The second weight has gradients so small that epsilon counts.
+			scales := []float64{1, 1e-4}
+			p := Parameter{Name: "w", Value: []float32{1, 1}, Gradient: make([]float32, 2)}
 			o := NewOptimizer(c.rule, Constant(rate), []Parameter{p})
-			want := 1.0
+			rules, want := []recurrence{c.want(), c.want()}, []float64{1, 1}
 			for step, g := range []float64{0.5, -2, 0.25, 3, 0.125, -1} {
-				p.Gradient[0], p.Gradient[1] = float32(g), 0
+				for i, scale := range scales {
+					p.Gradient[i] = float32(g * scale)
+					want[i] = rules[i](want[i], g*scale, step+1)
+				}
 				o.Step()
-				want = c.want(want, g, step+1)
-				if got := float64(p.Value[0]); math.Abs(got-want) > 3e-6 {
-					t.Fatalf("w after step %d is %.8f, want %.8f", step+1, got, want)
+				for i, got := range p.Value {
+					if math.Abs(float64(got)-want[i]) > 3e-6 {
+						t.Fatalf("w[%d] after step %d is %.8f, want %.8f", i, step+1, got, want[i])
+					}
 				}
 			}
 		})
