@@ -1,0 +1,356 @@
+package modelservice
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// pods plays the servers in the pods: each holds a model, and is as busy as
+// the test wants.
+type pods struct {
+	mutex  sync.Mutex
+	models map[string]spec.ModelStatus
+	stats  map[string]spec.Stats
+}
+
+func (p *pods) Models(_ context.Context, pod *corev1.Pod) ([]spec.ModelStatus, error) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if model, ok := p.models[pod.Name]; ok {
+		return []spec.ModelStatus{model}, nil
+	}
+	return nil, errors.New("nobody listens")
+}
+
+func (p *pods) Load(_ context.Context, pod *corev1.Pod, model spec.ServedModel) error {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.models[pod.Name] = spec.ModelStatus{Name: model.Name, Digest: model.Digest, State: spec.StateReady}
+	return nil
+}
+
+func (p *pods) Stats(_ context.Context, pod *corev1.Pod) (spec.Stats, error) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if stats, ok := p.stats[pod.Name]; ok {
+		return stats, nil
+	}
+	return spec.Stats{}, errors.New("nobody listens")
+}
+
+// bench is a reconciler on the real API server, with the Deployment
+// controller, the kubelet and the servers played by the test.
+type bench struct {
+	*Reconciler
+	t         *testing.T
+	namespace string
+	recorder  *events.FakeRecorder
+	pods      *pods
+	writes    int
+	now       time.Time
+}
+
+func newBench(t *testing.T) *bench {
+	b := &bench{
+		t: t, namespace: server.Namespace(t), recorder: events.NewFakeRecorder(100),
+		pods: &pods{models: map[string]spec.ModelStatus{}, stats: map[string]spec.Stats{}},
+		now:  time.Now(),
+	}
+	counting := interceptor.NewClient(server.Client, interceptor.Funcs{
+		Apply: func(ctx context.Context, c client.WithWatch, object runtime.ApplyConfiguration, options ...client.ApplyOption) error {
+			b.writes++
+			return c.Apply(ctx, object, options...)
+		},
+		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, object client.Object, options ...client.SubResourceUpdateOption) error {
+			b.writes++
+			return c.SubResource(sub).Update(ctx, object, options...)
+		},
+	})
+	b.Reconciler = &Reconciler{
+		Client: counting, Reader: server.Client, Recorder: b.recorder, Servers: b.pods,
+		Runtime: Runtime{Image: "runtime:test", PlainHTTP: true},
+		Now:     func() time.Time { return b.now },
+	}
+	return b
+}
+
+func (b *bench) key(name string) client.ObjectKey {
+	return client.ObjectKey{Namespace: b.namespace, Name: name}
+}
+
+func (b *bench) create(object client.Object) {
+	b.t.Helper()
+	if err := server.Client.Create(b.t.Context(), object); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) get(name string, object client.Object) bool {
+	b.t.Helper()
+	err := server.Client.Get(b.t.Context(), b.key(name), object)
+	if err != nil && !apierrors.IsNotFound(err) {
+		b.t.Fatal(err)
+	}
+	return err == nil
+}
+
+func (b *bench) createService(autoscaling v1alpha1.Autoscaling) {
+	b.t.Helper()
+	b.create(&v1alpha1.ModelService{
+		ObjectMeta: metav1.ObjectMeta{Name: "digits", Namespace: b.namespace},
+		Spec: v1alpha1.ModelServiceSpec{
+			Model:       v1alpha1.ModelSource{TrainingJob: &v1alpha1.TrainingJobReference{Name: "training"}},
+			Autoscaling: autoscaling,
+		},
+	})
+}
+
+// train makes a TrainingJob that is in a state.
+func (b *bench) train(status v1alpha1.TrainingJobStatus) {
+	b.t.Helper()
+	job := &v1alpha1.TrainingJob{
+		ObjectMeta: metav1.ObjectMeta{Name: "training", Namespace: b.namespace},
+		Spec: v1alpha1.TrainingJobSpec{
+			Network:  spec.Network{Layers: []spec.Layer{{Units: 1}}},
+			Dataset:  spec.Dataset{Source: spec.DatasetSource{ConfigMap: &spec.KeyReference{Name: "n", Key: "k"}}, Label: "y"},
+			Training: spec.Training{Loss: spec.MeanSquaredError},
+		},
+	}
+	err := server.Client.Create(b.t.Context(), job)
+	if apierrors.IsAlreadyExists(err) {
+		err = server.Client.Get(b.t.Context(), b.key("training"), job)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	job.Status = status
+	if err := server.Client.Status().Update(b.t.Context(), job); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// startPod plays the ReplicaSet controller and the kubelet: a pod that runs,
+// and whose server holds a model.
+func (b *bench) startPod(name, digest string) {
+	b.t.Helper()
+	var deployment appsv1.Deployment
+	b.get("digits", &deployment)
+	template := deployment.Spec.Template
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: b.namespace, Labels: template.Labels}, Spec: template.Spec}
+	b.create(pod)
+	pod.Status = corev1.PodStatus{
+		Phase: corev1.PodRunning, PodIP: "10.0.0.1",
+		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+	}
+	if err := server.Client.Status().Update(b.t.Context(), pod); err != nil {
+		b.t.Fatal(err)
+	}
+	b.pods.models[name] = spec.ModelStatus{Name: "digits", Digest: digest, State: spec.StateReady}
+	b.pods.stats[name] = spec.Stats{Started: 1}
+}
+
+// pass lets the reconciler look once, two seconds after it looked last.
+func (b *bench) pass() *v1alpha1.ModelService {
+	b.t.Helper()
+	b.now = b.now.Add(samplePeriod)
+	if _, err := b.Reconcile(b.t.Context(), ctrl.Request{NamespacedName: b.key("digits")}); err != nil {
+		b.t.Fatal(err)
+	}
+	service := &v1alpha1.ModelService{}
+	b.get("digits", service)
+	return service
+}
+
+func (b *bench) expect(service *v1alpha1.ModelService, condition string, status metav1.ConditionStatus, reason, message string) {
+	b.t.Helper()
+	found := meta.FindStatusCondition(service.Status.Conditions, condition)
+	if found == nil || found.Status != status || found.Reason != reason || !strings.Contains(found.Message, message) {
+		b.t.Fatalf("condition %s is %+v, want %s, %s, ...%q...", condition, found, status, reason, message)
+	}
+}
+
+func TestFromWaitingToServing(t *testing.T) {
+	b := newBench(t)
+	b.createService(v1alpha1.Autoscaling{MaxReplicas: ptr.To[int32](3)})
+	b.expect(b.pass(), v1alpha1.ModelServiceReady, metav1.ConditionFalse, v1alpha1.ReasonTrainingJobMissing, "there is no TrainingJob "+b.namespace+"/training")
+
+	b.train(v1alpha1.TrainingJobStatus{State: v1alpha1.StateTraining})
+	b.expect(b.pass(), v1alpha1.ModelServiceReady, metav1.ConditionFalse, v1alpha1.ReasonTrainingJobRunning, "TrainingJob training, which is Training")
+	if b.get("digits", &appsv1.Deployment{}) {
+		t.Error("a Deployment was made that has nothing to serve")
+	}
+
+	b.train(v1alpha1.TrainingJobStatus{State: v1alpha1.StateComplete, Model: published("a")})
+	service := b.pass()
+	b.expect(service, v1alpha1.ModelServiceReady, metav1.ConditionFalse, v1alpha1.ReasonStarting, "")
+	var deployment appsv1.Deployment
+	var kubernetesService corev1.Service
+	var configMap corev1.ConfigMap
+	for name, object := range map[string]client.Object{"digits": &deployment, "digits ": &kubernetesService, "digits-serve": &configMap} {
+		if !b.get(strings.TrimSpace(name), object) || !metav1.IsControlledBy(object, service) {
+			t.Errorf("%T %s is not there, or not owned", object, name)
+		}
+	}
+	var serve spec.Serve
+	if err := json.Unmarshal([]byte(configMap.Data[spec.ServeKey]), &serve); err != nil {
+		t.Fatal(err)
+	}
+	want := spec.ServedModel{Name: "digits", Repository: spec.Repository{Name: "registry:5000/models/ns/digits", PlainHTTP: true}, Digest: published("a").Digest}
+	if len(serve.Models) != 1 || serve.Models[0] != want {
+		t.Errorf("servers are told to load %+v, want %+v", serve.Models, want)
+	}
+
+	b.startPod("p", published("a").Digest)
+	service = b.pass()
+	b.expect(service, v1alpha1.ModelServiceReady, metav1.ConditionTrue, v1alpha1.ReasonServing, "")
+	b.expect(service, v1alpha1.ModelServiceProgressing, metav1.ConditionFalse, v1alpha1.ReasonStable, "")
+	if service.Status.URL != "http://digits."+b.namespace+".svc" || service.Status.Replicas.Summary != "1/1" {
+		t.Errorf("status is %+v", service.Status)
+	}
+
+	before := b.writes
+	for range 5 {
+		b.pass()
+	}
+	if b.writes != before {
+		t.Errorf("%d writes although nothing changed", b.writes-before)
+	}
+}
+
+func TestFollowsAnotherModelWithoutAnotherPod(t *testing.T) {
+	b := newBench(t)
+	b.createService(v1alpha1.Autoscaling{})
+	b.train(v1alpha1.TrainingJobStatus{Model: published("a")})
+	b.pass()
+	b.startPod("p", published("a").Digest)
+	b.pass()
+	var before, after appsv1.Deployment
+	b.get("digits", &before)
+
+	b.train(v1alpha1.TrainingJobStatus{Model: published("b")})
+	b.pass()
+	service := b.pass()
+	if held := b.pods.models["p"].Digest; held != published("b").Digest {
+		t.Errorf("the pod holds %s", held)
+	}
+	b.expect(service, v1alpha1.ModelServiceProgressing, metav1.ConditionFalse, v1alpha1.ReasonStable, "")
+	if b.get("digits", &after); after.Generation != before.Generation {
+		t.Error("the Deployment changed, which restarts pods")
+	}
+	var configMap corev1.ConfigMap
+	if b.get("digits-serve", &configMap); !strings.Contains(configMap.Data[spec.ServeKey], published("b").Digest) {
+		t.Error("a pod that starts now would load the model before")
+	}
+}
+
+func TestScalesWithLoadAndOwnsTheNumber(t *testing.T) {
+	b := newBench(t)
+	b.createService(v1alpha1.Autoscaling{MaxReplicas: ptr.To[int32](3), TargetConcurrency: ptr.To[int32](10)})
+	b.train(v1alpha1.TrainingJobStatus{Model: published("a")})
+	b.pass()
+	b.startPod("p", published("a").Digest)
+	replicas := func() int32 {
+		var deployment appsv1.Deployment
+		b.get("digits", &deployment)
+		return *deployment.Spec.Replicas
+	}
+	for i := range 5 {
+		seconds := float64(2 * (i + 1))
+		b.pods.stats["p"] = spec.Stats{Started: 1, UptimeSeconds: seconds, BusySeconds: 20 * seconds, InFlight: 20}
+		b.pass()
+	}
+	if got := replicas(); got != 3 {
+		t.Errorf("%d replicas under a concurrency of 20, want 3", got)
+	}
+
+	var deployment appsv1.Deployment
+	b.get("digits", &deployment)
+	deployment.Spec.Replicas = ptr.To[int32](1)
+	if err := server.Client.Update(t.Context(), &deployment); err != nil {
+		t.Fatal(err)
+	}
+	b.pass()
+	if got := replicas(); got != 3 {
+		t.Errorf("%d replicas after somebody scaled by hand, want 3 again", got)
+	}
+}
+
+func TestForeignObjectsAreLeftAlone(t *testing.T) {
+	b := newBench(t)
+	b.create(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "digits", Namespace: b.namespace}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 1}}}})
+	b.createService(v1alpha1.Autoscaling{})
+	b.train(v1alpha1.TrainingJobStatus{Model: published("a")})
+	service := b.pass()
+	b.expect(service, v1alpha1.ModelServiceReady, metav1.ConditionFalse, v1alpha1.ReasonNameTaken, "Service "+b.namespace+"/digits already exists")
+	var foreign corev1.Service
+	if b.get("digits", &foreign); foreign.Spec.Ports[0].Port != 1 || metav1.IsControlledBy(&foreign, service) {
+		t.Error("a foreign Service was taken over")
+	}
+	if b.get("digits", &appsv1.Deployment{}) {
+		t.Error("pods were started for a name that is taken")
+	}
+}
+
+func TestFailedTrainingIsSaid(t *testing.T) {
+	b := newBench(t)
+	b.createService(v1alpha1.Autoscaling{})
+	b.train(v1alpha1.TrainingJobStatus{State: v1alpha1.StateFailed, Conditions: []metav1.Condition{{
+		Type: v1alpha1.TrainingJobFailed, Status: metav1.ConditionTrue, Reason: spec.ReasonDatasetInvalid, Message: "row 3 is short", LastTransitionTime: metav1.Now()}}})
+	b.expect(b.pass(), v1alpha1.ModelServiceReady, metav1.ConditionFalse, v1alpha1.ReasonTrainingJobFailed, "row 3 is short")
+	select {
+	case event := <-b.recorder.Events:
+		if !strings.Contains(event, "Warning TrainingJobFailed") || !strings.Contains(event, "row 3 is short") {
+			t.Errorf("the Event is %q", event)
+		}
+	default:
+		t.Error("no Event was told")
+	}
+}
+
+func TestSchemaRefuses(t *testing.T) {
+	namespace := server.Namespace(t)
+	for _, test := range []struct {
+		name    string
+		change  func(*v1alpha1.ModelService)
+		message string
+	}{
+		{"no source", func(s *v1alpha1.ModelService) { s.Spec.Model.TrainingJob = nil }, "name a source for the model"},
+		{"bounds the wrong way round", func(s *v1alpha1.ModelService) {
+			s.Spec.Autoscaling = v1alpha1.Autoscaling{MinReplicas: ptr.To[int32](3), MaxReplicas: ptr.To[int32](2)}
+		}, "minReplicas must not be above maxReplicas"},
+		{"a name that no Service can have", func(s *v1alpha1.ModelService) { s.Name = "9digits" }, "beginning with a letter"},
+		{"a name with a dot", func(s *v1alpha1.ModelService) { s.Name = "my.digits" }, "lower-case letters"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			service := &v1alpha1.ModelService{
+				ObjectMeta: metav1.ObjectMeta{Name: "digits", Namespace: namespace},
+				Spec:       v1alpha1.ModelServiceSpec{Model: v1alpha1.ModelSource{TrainingJob: &v1alpha1.TrainingJobReference{Name: "t"}}},
+			}
+			test.change(service)
+			err := server.Client.Create(t.Context(), service, client.DryRunAll)
+			if err == nil || !strings.Contains(err.Error(), test.message) {
+				t.Errorf("got %v, want ...%q...", err, test.message)
+			}
+		})
+	}
+}

@@ -1,0 +1,352 @@
+package trainingjob
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+func sample(namespace string) *v1alpha1.TrainingJob {
+	return &v1alpha1.TrainingJob{
+		ObjectMeta: metav1.ObjectMeta{Name: "digits", Namespace: namespace},
+		Spec: v1alpha1.TrainingJobSpec{
+			Network: spec.Network{Layers: []spec.Layer{{Units: 8, Activation: spec.ReLU}, {Units: 3, Activation: spec.Softmax}}},
+			Dataset: spec.Dataset{
+				Source: spec.DatasetSource{ConfigMap: &spec.KeyReference{Name: "data", Key: "digits.csv"}},
+				Label:  "digit",
+			},
+			Training: spec.Training{Loss: spec.CategoricalCrossentropy, Metrics: []spec.Metric{spec.Accuracy}, Epochs: 2},
+		},
+	}
+}
+
+// bench is a reconciler on the real API server, whose pods are played by the
+// test.
+type bench struct {
+	*Reconciler
+	t         *testing.T
+	namespace string
+	recorder  *events.FakeRecorder
+	writes    int
+	progress  *spec.Progress
+}
+
+func newBench(t *testing.T) *bench {
+	b := &bench{t: t, namespace: server.Namespace(t), recorder: events.NewFakeRecorder(100)}
+	counting := interceptor.NewClient(server.Client, interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.CreateOption) error {
+			b.writes++
+			return c.Create(ctx, object, options...)
+		},
+		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, object client.Object, options ...client.SubResourceUpdateOption) error {
+			b.writes++
+			return c.SubResource(sub).Update(ctx, object, options...)
+		},
+	})
+	b.Reconciler = &Reconciler{
+		Client: counting, Reader: server.Client, Recorder: b.recorder,
+		Runtime: Runtime{Image: "runtime:test", Registry: spec.Repository{Name: "registry:5000/models", PlainHTTP: true}},
+		Progress: func(context.Context, *corev1.Pod) (*spec.Progress, error) {
+			if b.progress == nil {
+				return nil, errors.New("nobody listens")
+			}
+			return b.progress, nil
+		},
+		Now: time.Now,
+	}
+	return b
+}
+
+func (b *bench) create(object client.Object) {
+	b.t.Helper()
+	if err := server.Client.Create(b.t.Context(), object); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) createData() {
+	b.t.Helper()
+	b.create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "data", Namespace: b.namespace}, Data: map[string]string{"digits.csv": "a,digit\n1,2\n"}})
+}
+
+// pass lets the reconciler look once, and reads what came of it.
+func (b *bench) pass() *v1alpha1.TrainingJob {
+	b.t.Helper()
+	job := b.read()
+	if _, err := b.Reconcile(b.t.Context(), job); err != nil {
+		b.t.Fatal(err)
+	}
+	return b.read()
+}
+
+func (b *bench) read() *v1alpha1.TrainingJob {
+	b.t.Helper()
+	job := &v1alpha1.TrainingJob{}
+	if err := server.Client.Get(b.t.Context(), client.ObjectKey{Namespace: b.namespace, Name: "digits"}, job); err != nil {
+		b.t.Fatal(err)
+	}
+	return job
+}
+
+func (b *bench) job() *batchv1.Job {
+	b.t.Helper()
+	job := &batchv1.Job{}
+	err := server.Client.Get(b.t.Context(), client.ObjectKey{Namespace: b.namespace, Name: "digits"}, job)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return job
+}
+
+// play puts a pod of the job into a phase, as the kubelet would.
+func (b *bench) play(name string, like corev1.Pod) {
+	b.t.Helper()
+	template := b.job().Spec.Template
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: b.namespace, Labels: template.Labels}, Spec: template.Spec}
+	err := server.Client.Create(b.t.Context(), p)
+	if apierrors.IsAlreadyExists(err) {
+		err = server.Client.Get(b.t.Context(), client.ObjectKeyFromObject(p), p)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	p.Status = like.Status
+	if err := server.Client.Status().Update(b.t.Context(), p); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) expect(job *v1alpha1.TrainingJob, condition, reason, message string) {
+	b.t.Helper()
+	found := meta.FindStatusCondition(job.Status.Conditions, condition)
+	if found == nil || found.Status != metav1.ConditionTrue || found.Reason != reason || !strings.Contains(found.Message, message) {
+		b.t.Fatalf("condition %s is %+v, want true, %s, ...%q...", condition, found, reason, message)
+	}
+	if found.ObservedGeneration != job.Generation {
+		b.t.Errorf("condition %s observed generation %d of %d", condition, found.ObservedGeneration, job.Generation)
+	}
+}
+
+// expectEvent checks the next Event that was told.
+func (b *bench) expectEvent(words ...string) {
+	b.t.Helper()
+	select {
+	case event := <-b.recorder.Events:
+		for _, word := range words {
+			if !strings.Contains(event, word) {
+				b.t.Errorf("the Event is %q, want it to say %q", event, word)
+			}
+		}
+	default:
+		b.t.Errorf("no Event was told, want one that says %q", words)
+	}
+}
+
+func TestRunFromStartToModel(t *testing.T) {
+	b := newBench(t)
+	b.createData()
+	b.create(sample(b.namespace))
+
+	job := b.pass()
+	b.expect(job, v1alpha1.TrainingJobProgressing, v1alpha1.ReasonPodPending, "waiting for the run's pod")
+	b.expectEvent("Normal", "PodPending")
+	made := b.job()
+	if made == nil || !metav1.IsControlledBy(made, job) {
+		t.Fatalf("the Job is %+v, want one that the TrainingJob owns", made)
+	}
+
+	running := pod("p", corev1.PodRunning)
+	running.Status.PodIP = "10.0.0.1"
+	b.play("digits-1", running)
+	b.progress = &spec.Progress{Epoch: 1, Epochs: 2, Loss: 0.5, Metrics: map[string]float64{"ValidationAccuracy": 0.75}}
+	job = b.pass()
+	b.expect(job, v1alpha1.TrainingJobProgressing, v1alpha1.ReasonTraining, "digits-1")
+	b.expectEvent("Normal", "Training")
+	if job.Status.Progress == nil || job.Status.Progress.Epoch != 1 || *job.Status.Progress.Loss != 0.5 {
+		t.Errorf("progress is %+v", job.Status.Progress)
+	}
+
+	b.play("digits-1", ended("p", 0, "Completed", result(t, spec.Result{Model: modelOf("a"), DatasetDigest: "sha256:d", Metrics: map[string]float64{"ValidationAccuracy": 0.96}})))
+	job = b.pass()
+	b.expect(job, v1alpha1.TrainingJobComplete, v1alpha1.ReasonPublished, "validation accuracy 0.96")
+	b.expectEvent("Normal", "Published", "sha256:aaaa")
+	if job.Status.Model.ShortDigest != "aaaaaaaaaaaa" || job.Status.DatasetDigest != "sha256:d" || job.Status.CompletionTime == nil {
+		t.Errorf("status is %+v", job.Status)
+	}
+
+	b.play("digits-2", ended("q", 0, "Completed", result(t, spec.Result{Model: modelOf("b")})))
+	if after := b.pass(); after.ResourceVersion != job.ResourceVersion {
+		t.Error("a second pod changed a finished TrainingJob")
+	}
+}
+
+func TestRestCostsNoWrites(t *testing.T) {
+	b := newBench(t)
+	b.createData()
+	b.create(sample(b.namespace))
+	b.pass()
+	b.play("digits-1", pod("p", corev1.PodRunning))
+	b.pass()
+	before := b.writes
+	for range 5 {
+		b.pass()
+	}
+	if b.writes != before {
+		t.Errorf("%d writes although nothing changed", b.writes-before)
+	}
+}
+
+func TestWaitsForDataset(t *testing.T) {
+	b := newBench(t)
+	b.create(sample(b.namespace))
+
+	b.expect(b.pass(), v1alpha1.TrainingJobProgressing, v1alpha1.ReasonDatasetMissing, "there is no ConfigMap "+b.namespace+"/data")
+	b.expectEvent("Warning", "DatasetMissing", "kubectl create configmap data")
+	if b.job() != nil {
+		t.Error("a Job was made that could only wait")
+	}
+
+	b.create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "data", Namespace: b.namespace}, BinaryData: map[string][]byte{"iris.csv.gz": {1}}})
+	b.expect(b.pass(), v1alpha1.TrainingJobProgressing, v1alpha1.ReasonDatasetMissing, `no key "digits.csv", which spec.dataset.source names (it has iris.csv.gz)`)
+	b.expectEvent("Warning", "DatasetMissing", "digits.csv")
+
+	data := &corev1.ConfigMap{}
+	if err := server.Client.Get(t.Context(), client.ObjectKey{Namespace: b.namespace, Name: "data"}, data); err != nil {
+		t.Fatal(err)
+	}
+	data.Data = map[string]string{"digits.csv": "x"}
+	if err := server.Client.Update(t.Context(), data); err != nil {
+		t.Fatal(err)
+	}
+	b.pass()
+	if b.job() == nil {
+		t.Error("the dataset is there, and no Job was made")
+	}
+}
+
+func TestWrongInputFailsAtOnce(t *testing.T) {
+	b := newBench(t)
+	b.createData()
+	b.create(sample(b.namespace))
+	b.pass()
+	b.play("digits-1", ended("p", spec.ExitInvalid, "Error", result(t, spec.Result{Failure: &spec.Failure{Reason: spec.ReasonDatasetInvalid, Message: `row 17, column "age": "n/a" is not a number`}})))
+	b.expect(b.pass(), v1alpha1.TrainingJobFailed, spec.ReasonDatasetInvalid, `row 17, column "age"`)
+	b.expectEvent("Normal", "PodPending")
+	b.expectEvent("Warning", "DatasetInvalid", "row 17")
+}
+
+func TestForeignJobIsLeftAlone(t *testing.T) {
+	b := newBench(t)
+	b.createData()
+	foreign := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "digits", Namespace: b.namespace}}
+	foreign.Spec.Template.Spec = corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "i"}}}
+	b.create(foreign)
+	b.create(sample(b.namespace))
+	b.expect(b.pass(), v1alpha1.TrainingJobProgressing, v1alpha1.ReasonNameTaken, "belongs to something else")
+	if metav1.IsControlledBy(b.job(), b.read()) {
+		t.Error("a foreign Job was taken over")
+	}
+}
+
+// TestCrashBetweenWrites stops after the Job was made and before the status
+// was written: the next pass finds the Job and goes on.
+func TestCrashBetweenWrites(t *testing.T) {
+	b := newBench(t)
+	b.createData()
+	b.create(sample(b.namespace))
+	job := b.read()
+	if _, _, err := b.createJob(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+	uid := b.job().UID
+	if _, _, err := b.createJob(t.Context(), job); err != nil {
+		t.Fatalf("making the Job again: %v", err)
+	}
+	b.expect(b.pass(), v1alpha1.TrainingJobProgressing, v1alpha1.ReasonPodPending, "")
+	if b.job().UID != uid {
+		t.Error("another Job was made")
+	}
+}
+
+// TestStatusWriteIsCompareAndSwap lets two managers see the same run end in
+// two models: the second write is refused.
+func TestStatusWriteIsCompareAndSwap(t *testing.T) {
+	b := newBench(t)
+	b.createData()
+	b.create(sample(b.namespace))
+	b.pass()
+	mine, other := b.read(), b.read()
+	done := func(job *v1alpha1.TrainingJob, digit string) error {
+		pods := []corev1.Pod{ended("p", 0, "", result(t, spec.Result{Model: modelOf(digit)}))}
+		return b.writeStatus(t.Context(), job, statusOf(job, observation{job: b.job(), pods: pods, now: time.Now()}))
+	}
+	if err := done(mine, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := done(other, "b"); !apierrors.IsConflict(errors.Unwrap(err)) {
+		t.Fatalf("the second writer got %v, want a conflict", err)
+	}
+	if digest := b.read().Status.Model.Digest; digest != modelOf("a").Digest {
+		t.Errorf("the model is %s", digest)
+	}
+}
+
+func TestSchemaRefuses(t *testing.T) {
+	namespace := server.Namespace(t)
+	for _, test := range []struct {
+		name    string
+		change  func(*v1alpha1.TrainingJob)
+		message string
+	}{
+		{"no layers", func(j *v1alpha1.TrainingJob) { j.Spec.Network.Layers = nil }, "spec.network.layers"},
+		{"a layer without units", func(j *v1alpha1.TrainingJob) { j.Spec.Network.Layers[0].Units = 0 }, "a Dense layer needs units"},
+		{"an unknown activation", func(j *v1alpha1.TrainingJob) { j.Spec.Network.Layers[0].Activation = "Relu6" }, `Unsupported value: "Relu6"`},
+		{"classes without Softmax", func(j *v1alpha1.TrainingJob) { j.Spec.Network.Layers[1].Activation = spec.Linear }, "the last layer needs activation: Softmax"},
+		{"two classes on three units", func(j *v1alpha1.TrainingJob) { j.Spec.Training.Loss = spec.BinaryCrossentropy }, "units: 1 and activation: Sigmoid"},
+		{"accuracy of numbers", func(j *v1alpha1.TrainingJob) { j.Spec.Training.Loss = spec.MeanSquaredError }, "metric Accuracy needs a loss for classes"},
+		{"no source", func(j *v1alpha1.TrainingJob) { j.Spec.Dataset.Source.ConfigMap = nil }, "name a source for the dataset"},
+		{"nothing to train on", func(j *v1alpha1.TrainingJob) { j.Spec.Dataset.ValidationFraction = 1 }, "validationFraction"},
+		{"a negative rate", func(j *v1alpha1.TrainingJob) { j.Spec.Training.Optimizer.LearningRate = -1 }, "learningRate"},
+		{"a long name", func(j *v1alpha1.TrainingJob) { j.Name = strings.Repeat("x", 60) }, "52 characters at most"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			job := sample(namespace)
+			test.change(job)
+			err := server.Client.Create(t.Context(), job, client.DryRunAll)
+			if err == nil || !strings.Contains(err.Error(), test.message) {
+				t.Errorf("got %v, want ...%q...", err, test.message)
+			}
+		})
+	}
+}
+
+func TestSpecIsImmutable(t *testing.T) {
+	b := newBench(t)
+	b.create(sample(b.namespace))
+	job := b.read()
+	if job.Spec.Training.BatchSize != 32 || job.Spec.Training.Optimizer.Name != spec.Adam || *job.Spec.BackoffLimit != 3 {
+		t.Errorf("defaults are %+v", job.Spec)
+	}
+	job.Spec.Training.Epochs = 5
+	err := server.Client.Update(t.Context(), job)
+	if err == nil || !strings.Contains(err.Error(), "a TrainingJob's spec can't be changed") {
+		t.Errorf("got %v", err)
+	}
+}
