@@ -1,0 +1,87 @@
+package serve
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"trainyard.dev/trainyard/runtime/nn"
+)
+
+// digitsServer serves 64 inputs, 32 hidden units and 10 classes.
+func digitsServer(b *testing.B) *Server {
+	hidden := nn.NewDense(64, 32, nn.Activation{Kind: nn.ReLU})
+	last := nn.NewDense(32, 10, nn.Activation{Kind: nn.Softmax})
+	c := newCatalog()
+	c.set(digest("a"), &nn.Network{Inputs: 64, Layers: []nn.Layer{hidden, last}}, nil)
+	s := oneServer(b, c)
+	mustLoad(b, s, served("digits", "a"))
+	return s
+}
+
+// digit is a row as Python's json module writes it.
+func digit() string {
+	values := make([]string, 64)
+	for i := range values {
+		values[i] = []string{"0.0", "13.0", "0.8125", "5.1000001430511475"}[i%4]
+	}
+	return "[" + strings.Join(values, ", ") + "]"
+}
+
+func BenchmarkCodec(b *testing.B) {
+	s := digitsServer(b)
+	v, err := s.models.acquire("digits", "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer v.release()
+	for name, c := range map[string]struct {
+		codec codec
+		body  string
+	}{
+		"V2": {inferV2, v2("FP32", "[1,64]", digit())},
+		"V1": {predictV1, `{"instances":[` + digit() + `]}`},
+	} {
+		b.Run(name, func(b *testing.B) {
+			w := new(buffers)
+			w.body.WriteString(c.body)
+			b.SetBytes(int64(len(c.body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := c.codec(b.Context(), v, 100, w); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkHandler(b *testing.B) {
+	h := digitsServer(b).Handler()
+	body := v2("FP32", "[1,64]", digit())
+	b.ReportAllocs()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v2/models/digits/infer", strings.NewReader(body)))
+		if w.Code != http.StatusOK {
+			b.Fatal(w.Body)
+		}
+	}
+}
+
+func BenchmarkPredict(b *testing.B) {
+	s := digitsServer(b)
+	v, err := s.models.acquire("digits", "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer v.release()
+	x, w := rows(64, make([]float32, 64)...), new(buffers)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := v.predict(b.Context(), x, w); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

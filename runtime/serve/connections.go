@@ -1,0 +1,34 @@
+package serve
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+)
+
+// endOfLife is the context's key of when a connection is to be closed.
+type endOfLife struct{}
+
+// withEndOfLife gives a new connection its age, jittered so that clients that
+// came together do not come back together.
+func (s *Server) withEndOfLife(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, endOfLife{}, time.Now().Add(jittered(s.options.ConnectionAge, jitter())))
+}
+
+// jittered returns age, give or take a fifth. By is in [0,1).
+func jittered(age time.Duration, by float64) time.Duration {
+	return time.Duration(float64(age) * (0.8 + 0.4*by))
+}
+
+// closingConnections asks the client to open a new connection when this one is
+// old, or when the server is stopping.
+func (s *Server) closingConnections(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		end, limited := r.Context().Value(endOfLife{}).(time.Time)
+		if s.stopping.Load() || limited && time.Now().After(end) {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,30 @@
+// Package serve answers predictions: the Open Inference Protocol (V2) and the
+// V1 protocol over REST, for several models at once.
+//
+// The way of a request: a codec ([inferV2], [predictV1]) turns the body into
+// tensors, a [signature] turns the tensors into one matrix of rows, the
+// [version] of the model computes the answers, and the codec writes them. A
+// codec knows its protocol and nothing of the network; the network knows
+// nothing of protocols.
+//
+// The way of a model: [Models] holds, by name, the version that answers now
+// and the version that is being loaded. A version that is loaded has answered
+// its own golden rows. It then takes the name over in one step; the one before
+// is closed after its last request.
+//
+// # Answers
+//
+// The output "outputs" (FP32, rows x outputs) is what the network computes.
+// Models that tell classes apart have a second one, "label" (BYTES, rows), with
+// the label of the likeliest class. V2 answers it to those who ask for it in
+// the request's outputs, V1 to those who send "parameters": {"labels": true};
+// the default answer is the main output alone, so that no client meets a tensor
+// that it did not expect.
+//
+// # Inputs
+//
+// Either one tensor of any name, [rows, features], or [features] for one row;
+// or one tensor per feature column, named like the column, in any order, each
+// [rows] or [rows, 1]. V1 takes rows as lists or as objects by column name
+// ("instances"), and lists by column name ("inputs").
+package serve

@@ -1,0 +1,178 @@
+package serve
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// codec answers the request in b.body and leaves the answer in b.answer.
+type codec func(ctx context.Context, v *version, mostRows int, b *buffers) error
+
+func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
+	s.answer(w, r, "v2", r.PathValue("model"), inferV2)
+}
+
+func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
+	model, ok := strings.CutSuffix(r.PathValue("model"), ":predict")
+	if !ok {
+		methods{http.MethodGet: nil}.refuse(w, r)
+		return
+	}
+	s.answer(w, r, "v1", model, predictV1)
+}
+
+// answer does what is common to the protocols: counting, reading, finding the
+// model, and writing.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol, model string, c codec) {
+	began := time.Now()
+	s.predictions.begin()
+	defer s.predictions.end()
+	b := takeBuffers()
+	defer b.giveBack()
+	served, err := s.compute(w, r, model, c, b)
+	code := http.StatusOK
+	if err == nil {
+		writeBody(w, code, b.answer)
+	} else {
+		code = writeError(w, err)
+	}
+	s.metrics.answered(served, protocol, code, time.Since(began))
+}
+
+// compute leaves the answer in b. The body is read before the version is taken,
+// so that a slow client keeps no model from being closed.
+func (s *Server) compute(w http.ResponseWriter, r *http.Request, model string, c codec, b *buffers) (spec.ServedModel, error) {
+	if err := readBody(w, r, s.options.BodyBytes, b); err != nil {
+		return spec.ServedModel{}, err
+	}
+	v, err := s.models.acquire(model, r.PathValue("version"))
+	if err != nil {
+		return spec.ServedModel{}, err
+	}
+	defer v.release()
+	return v.model, c(r.Context(), v, s.options.Rows, b)
+}
+
+func (s *Server) alive(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})
+}
+
+func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]bool{"live": true})
+}
+
+// readiness is the answer to a question whether something is ready.
+type readiness struct {
+	Name  string `json:"name,omitempty"`
+	Ready bool   `json:"ready"`
+	Error string `json:"error,omitempty"`
+}
+
+func (s *Server) serverReady(w http.ResponseWriter, _ *http.Request) {
+	writeReadiness(w, "", s.ready())
+}
+
+func (s *Server) modelReady(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("model")
+	v, err := s.models.acquire(name, r.PathValue("version"))
+	if err == nil {
+		v.release()
+	}
+	writeReadiness(w, name, err)
+}
+
+func writeReadiness(w http.ResponseWriter, name string, err error) {
+	if err == nil {
+		writeJSON(w, http.StatusOK, readiness{Name: name, Ready: true})
+		return
+	}
+	p := asProblem(err)
+	setRetryAfter(w, p)
+	writeJSON(w, p.status, readiness{Name: name, Error: p.message})
+}
+
+func (s *Server) serverMetadata(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, struct {
+		Name       string   `json:"name"`
+		Version    string   `json:"version"`
+		Extensions []string `json:"extensions"`
+	}{"trainyard", codeVersion(), []string{"model_repository"}})
+}
+
+// modelMetadata is the protocol's description of a model, with the columns and
+// classes as parameters.
+type modelMetadata struct {
+	Name       string           `json:"name"`
+	Versions   []string         `json:"versions"`
+	Platform   string           `json:"platform"`
+	Inputs     []tensorMetadata `json:"inputs"`
+	Outputs    []tensorMetadata `json:"outputs"`
+	Parameters modelParameters  `json:"parameters"`
+}
+
+type modelParameters struct {
+	Columns []string `json:"columns,omitempty"`
+	Classes []string `json:"classes,omitempty"`
+}
+
+type tensorMetadata struct {
+	Name     string `json:"name"`
+	Datatype string `json:"datatype"`
+	Shape    []int  `json:"shape"`
+}
+
+func (s *Server) modelMetadata(w http.ResponseWriter, r *http.Request) {
+	v, err := s.models.acquire(r.PathValue("model"), r.PathValue("version"))
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	defer v.release()
+	writeJSON(w, http.StatusOK, v.metadata())
+}
+
+func (v *version) metadata() modelMetadata {
+	outputs := []tensorMetadata{{outputName, "FP32", []int{-1, v.outputs}}}
+	if len(v.classes) != 0 {
+		outputs = append(outputs, tensorMetadata{labelName, "BYTES", []int{-1}})
+	}
+	return modelMetadata{
+		Name:       v.model.Name,
+		Versions:   []string{v.model.Version()},
+		Platform:   "trainyard_onnx",
+		Inputs:     []tensorMetadata{{inputName, "FP32", []int{-1, v.features}}},
+		Outputs:    outputs,
+		Parameters: modelParameters{Columns: v.columns, Classes: v.classes},
+	}
+}
+
+func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) {
+	names := []string{}
+	for _, m := range s.models.Index() {
+		if len(names) == 0 || names[len(names)-1] != m.Name {
+			names = append(names, m.Name)
+		}
+	}
+	writeJSON(w, http.StatusOK, map[string][]string{"models": names})
+}
+
+// modelStatus is V1's GET of a model: whether it is ready, never an error for
+// a model that there is.
+func (s *Server) modelStatus(w http.ResponseWriter, r *http.Request) {
+	name, predict := strings.CutSuffix(r.PathValue("model"), ":predict")
+	if predict {
+		methods{http.MethodPost: nil}.refuse(w, r)
+		return
+	}
+	v, err := s.models.acquire(name, "")
+	if err == nil {
+		v.release()
+		writeReadiness(w, name, nil)
+		return
+	}
+	writeReadiness(w, name, err)
+}

@@ -1,0 +1,116 @@
+package serve
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+)
+
+// methods are the handlers of a path.
+type methods map[string]http.HandlerFunc
+
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	if h, ok := m[method]; ok {
+		h(w, r)
+		return
+	}
+	m.refuse(w, r)
+}
+
+func (m methods) refuse(w http.ResponseWriter, r *http.Request) {
+	allowed := strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+	w.Header().Set("Allow", allowed)
+	writeError(w, &problem{
+		status:  http.StatusMethodNotAllowed,
+		message: "method " + clipped(r.Method) + " is not allowed on " + clipped(r.URL.Path) + "; use " + allowed,
+	})
+}
+
+// routes serves paths, and errors as JSON where there is none. Patterns are
+// those of [http.ServeMux], without methods.
+func routes(paths map[string]methods) http.Handler {
+	mux := http.NewServeMux()
+	for path, m := range paths {
+		mux.Handle(path, m)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, notFound("there is nothing at %s", clipped(r.URL.Path)))
+	})
+	return mux
+}
+
+// readBody reads a body of JSON into b.
+func readBody(w http.ResponseWriter, r *http.Request, most int64, b *buffers) error {
+	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return &problem{status: http.StatusUnsupportedMediaType, message: "the body has Content-Encoding " + clipped(e) + "; send it as it is"}
+	}
+	if r.Header.Get("Inference-Header-Content-Length") != "" {
+		return invalid("the request has binary tensors (Inference-Header-Content-Length), which this server does not take; send the data as JSON (binary_data=False)")
+	}
+	if r.ContentLength > most {
+		return bodyTooLarge(most)
+	}
+	b.body.Reset()
+	_, err := b.body.ReadFrom(http.MaxBytesReader(w, r.Body, most))
+	if _, over := errors.AsType[*http.MaxBytesError](err); over {
+		return bodyTooLarge(most)
+	}
+	if err != nil {
+		return invalid("reading the body: %v", err)
+	}
+	return nil
+}
+
+func bodyTooLarge(most int64) error {
+	return tooLarge("the body is larger than %d bytes; send several requests", most)
+}
+
+// writeJSON answers with a value of ours.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		status, body = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be written as JSON"}`)
+	}
+	writeBody(w, status, body)
+}
+
+func writeBody(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	// A client that is gone is told nothing.
+	_, _ = w.Write(body)
+}
+
+// writeError answers {"error": ...} and returns the status.
+func writeError(w http.ResponseWriter, err error) int {
+	p := asProblem(err)
+	setRetryAfter(w, p)
+	writeJSON(w, p.status, map[string]string{"error": p.message})
+	return p.status
+}
+
+func setRetryAfter(w http.ResponseWriter, p *problem) {
+	if p.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(p.retryAfter.Seconds()+0.999)))
+	}
+}
+
+// readJSON reads a small body of ours into v.
+func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+	if err != nil {
+		return invalid("reading the body: %v", err)
+	}
+	return decode(body, v)
+}

@@ -1,0 +1,109 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+
+	"gonum.org/v1/gonum/blas/blas32"
+
+	"trainyard.dev/trainyard/runtime/nn"
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// chunk is how many rows are computed at once. It bounds a workspace's memory;
+// more rows would not be faster.
+const chunk = 256
+
+// version is a model that is loaded. It is closed when nobody uses it.
+type version struct {
+	signature
+	model   spec.ServedModel
+	network *nn.Network
+	// workspaces[i] are for up to 1<<i rows.
+	workspaces [9]sync.Pool
+	// uses counts the requests that run on it, and the registry's own hold.
+	uses  atomic.Int64
+	close func()
+}
+
+// newVersion returns a version with one use, the caller's. Closing runs after
+// the last.
+func newVersion(m spec.ServedModel, s signature, n *nn.Network, closing func()) *version {
+	v := &version{signature: s, model: m, network: n, close: closing}
+	v.uses.Store(1)
+	return v
+}
+
+// use must be called by someone who knows that another use lasts.
+func (v *version) use() { v.uses.Add(1) }
+
+// release ends a use.
+func (v *version) release() {
+	if v.uses.Add(-1) == 0 {
+		v.close()
+	}
+}
+
+// predict computes the outputs of all rows of x. They lie in b.y.
+func (v *version) predict(ctx context.Context, x blas32.General, b *buffers) (blas32.General, error) {
+	b.y = b.y[:0]
+	for from := 0; from < x.Rows; from += chunk {
+		if err := ctx.Err(); err != nil {
+			return blas32.General{}, fmt.Errorf("the client is gone: %w", err)
+		}
+		rows := min(chunk, x.Rows-from)
+		b.y = v.appendOutputs(b.y, general(rows, x.Cols, x.Data[from*x.Cols:(from+rows)*x.Cols]))
+	}
+	if err := finite(b.y, v.outputs); err != nil {
+		return blas32.General{}, err
+	}
+	return general(x.Rows, v.outputs, b.y), nil
+}
+
+func (v *version) appendOutputs(dst []float32, x blas32.General) []float32 {
+	size := bits.Len(uint(x.Rows - 1))
+	w, ok := v.workspaces[size].Get().(*nn.Workspace)
+	if !ok {
+		w = v.network.NewWorkspace(1 << size)
+	}
+	defer v.workspaces[size].Put(w)
+	y := v.network.Predict(x, w)
+	for i := range y.Rows {
+		dst = append(dst, y.Data[i*y.Stride:i*y.Stride+y.Cols]...)
+	}
+	return dst
+}
+
+// checkGolden lets the model answer the rows that were recorded when it was
+// made. The error names the row and the output that differ.
+func (v *version) checkGolden(inputs, outputs [][]float32) error {
+	if len(inputs) != len(outputs) {
+		return fmt.Errorf("the model has %d golden inputs and %d golden outputs", len(inputs), len(outputs))
+	}
+	for i, row := range inputs {
+		if len(row) != v.features || len(outputs[i]) != v.outputs {
+			return fmt.Errorf("golden row %d has %d inputs and %d outputs; the network takes %d and gives %d",
+				i, len(row), len(outputs[i]), v.features, v.outputs)
+		}
+		got := v.appendOutputs(nil, general(1, len(row), row))
+		for k, want := range outputs[i] {
+			if !close32(got[k], want) {
+				return fmt.Errorf("golden row %d: output %d is %v, but was %v when the model was made; its files do not fit together, so train or export it again",
+					i, k, got[k], want)
+			}
+		}
+	}
+	return nil
+}
+
+// close32 compares with a tolerance of 1e-4, absolute or relative: other
+// kernels on another machine add in another order.
+func close32(got, want float32) bool {
+	const tolerance = 1e-4
+	g, w := float64(got), float64(want)
+	return math.Abs(g-w) <= tolerance*math.Max(1, math.Abs(w))
+}
