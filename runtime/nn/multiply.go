@@ -8,21 +8,13 @@ import (
 	"gonum.org/v1/gonum/blas/blas32"
 )
 
-// Large products are cut into tiles of C. gonum's own Gemm would do that too,
-// but it starts goroutines (and allocates) for every product of more than 3
-// blocks of 64 x 64; tiles that stay below that limit are computed by the
-// goroutine that asks. The cut depends on the shape alone, so the result does
-// not depend on who computes which tile.
-const (
-	tileRows = 64
-	tileCols = 192
-	// parallelFrom is the number of multiplications from which it pays to wake
-	// other goroutines: some 0.2 ms of one core's work, while a wake-up takes a
-	// few microseconds.
-	parallelFrom = 1 << 19
-)
-
 // multiply computes c = op(a)*op(b) + beta*c.
+//
+// A large product is cut into tiles of c, tileRows x tileCols, that several
+// goroutines compute. The cut depends on the shape alone, so the result does
+// not depend on who computes which tile. From parallelFrom multiplications on it
+// pays to wake other goroutines: that is some 0.2 ms of one core's work, while a
+// wake-up takes a few microseconds.
 func multiply(tA, tB blas.Transpose, a, b blas32.General, beta float32, c blas32.General) {
 	inner := a.Cols
 	if tA == blas.Trans {
