@@ -3,7 +3,7 @@
 package nn
 
 /*
-#cgo LDFLAGS: -lopenblas
+#cgo LDFLAGS: -lopenblas -lm
 void openblas_set_num_threads(int);
 */
 import "C"
