@@ -31,7 +31,10 @@ import (
 // version is set with -ldflags "-X main.version=...".
 var version string
 
-func main() {
+func main() { os.Exit(trainer()) }
+
+// trainer returns the exit code.
+func trainer() int {
 	listen := pflag.String("listen", fmt.Sprintf(":%d", spec.ProgressPort), "address of /progress, /metrics and /healthz")
 	resultFile := pflag.String("result", "/dev/termination-log", "file for the result, which Kubernetes shows as the termination message")
 	pflag.Parse()
@@ -44,7 +47,7 @@ func main() {
 	if err := leave(result, *resultFile); err != nil {
 		slog.Error("Result is not in the termination message", "error", err)
 	}
-	os.Exit(exitCode(result, err))
+	return exitCode(result, err)
 }
 
 // run trains what the environment asks for.

@@ -32,17 +32,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// trainer is a process of its own.
-type trainer struct {
+// process is a trainer on its own.
+type process struct {
 	*exec.Cmd
 	resultFile string
 	log        *bufio.Scanner
 }
 
-func start(t *testing.T, recipe string) *trainer {
+func start(t *testing.T, recipe string) *process {
 	t.Helper()
 	result := filepath.Join(t.TempDir(), "result")
-	tr := &trainer{Cmd: exec.CommandContext(t.Context(), os.Args[0], "--listen=127.0.0.1:0", "--result="+result), resultFile: result}
+	tr := &process{Cmd: exec.CommandContext(t.Context(), os.Args[0], "--listen=127.0.0.1:0", "--result="+result), resultFile: result}
 	tr.Env = append(os.Environ(), asTrainer+"=1", spec.TrainVariable+"="+recipe)
 	stderr, err := tr.StderrPipe()
 	if err != nil {
@@ -56,7 +56,7 @@ func start(t *testing.T, recipe string) *trainer {
 }
 
 // address returns where the trainer serves, as it logged it.
-func (tr *trainer) address(t *testing.T) string {
+func (tr *process) address(t *testing.T) string {
 	t.Helper()
 	pattern := regexp.MustCompile(`listen=(\S+)`)
 	for tr.log.Scan() {
@@ -69,7 +69,7 @@ func (tr *trainer) address(t *testing.T) string {
 }
 
 // end waits for the process and returns its exit code and result.
-func (tr *trainer) end(t *testing.T) (int, spec.Result) {
+func (tr *process) end(t *testing.T) (int, spec.Result) {
 	t.Helper()
 	for tr.log.Scan() {
 		t.Log(tr.log.Text())

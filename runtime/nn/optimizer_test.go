@@ -6,10 +6,12 @@ import (
 )
 
 // The recurrences, computed in float64 as the documentation writes them, for
-// one weight.
+// one weight and this learning rate.
+const rate = 0.01
+
 type recurrence func(w, g float64, step int) float64
 
-func sgd(rate, momentum float64, nesterov bool) recurrence {
+func sgd(momentum float64, nesterov bool) recurrence {
 	var m float64
 	return func(w, g float64, _ int) float64 {
 		m = momentum*m - rate*g
@@ -20,7 +22,8 @@ func sgd(rate, momentum float64, nesterov bool) recurrence {
 	}
 }
 
-func rmsprop(rate, rho, momentum float64, centered bool) recurrence {
+func rmsprop(momentum float64, centered bool) recurrence {
+	const rho = 0.9
 	var v, a, m float64
 	return func(w, g float64, _ int) float64 {
 		v = rho*v + (1-rho)*g*g
@@ -32,7 +35,7 @@ func rmsprop(rate, rho, momentum float64, centered bool) recurrence {
 	}
 }
 
-func adam(rate, decay float64) recurrence {
+func adam(decay float64) recurrence {
 	var m, v float64
 	return func(w, g float64, step int) float64 {
 		w -= w * decay * rate
@@ -45,7 +48,6 @@ func adam(rate, decay float64) recurrence {
 }
 
 func TestRules(t *testing.T) {
-	const rate = 0.01
 	centered := NewRMSprop()
 	centered.Centered = true
 	moving := NewRMSprop()
@@ -57,15 +59,15 @@ func TestRules(t *testing.T) {
 		rule Rule
 		want func() recurrence
 	}{
-		{"SGD", SGD{}, func() recurrence { return sgd(rate, 0, false) }},
-		{"SGD with momentum", SGD{Momentum: 0.9}, func() recurrence { return sgd(rate, 0.9, false) }},
-		{"SGD with Nesterov momentum", SGD{Momentum: 0.9, Nesterov: true}, func() recurrence { return sgd(rate, 0.9, true) }},
-		{"RMSprop", NewRMSprop(), func() recurrence { return rmsprop(rate, 0.9, 0, false) }},
-		{"RMSprop centered", centered, func() recurrence { return rmsprop(rate, 0.9, 0, true) }},
-		{"RMSprop with momentum", moving, func() recurrence { return rmsprop(rate, 0.9, 0.7, false) }},
-		{"RMSprop centered with momentum", both, func() recurrence { return rmsprop(rate, 0.9, 0.7, true) }},
-		{"Adam", NewAdam(), func() recurrence { return adam(rate, 0) }},
-		{"AdamW", NewAdamW(), func() recurrence { return adam(rate, 0.004) }},
+		{"SGD", SGD{}, func() recurrence { return sgd(0, false) }},
+		{"SGD with momentum", SGD{Momentum: 0.9}, func() recurrence { return sgd(0.9, false) }},
+		{"SGD with Nesterov momentum", SGD{Momentum: 0.9, Nesterov: true}, func() recurrence { return sgd(0.9, true) }},
+		{"RMSprop", NewRMSprop(), func() recurrence { return rmsprop(0, false) }},
+		{"RMSprop centered", centered, func() recurrence { return rmsprop(0, true) }},
+		{"RMSprop with momentum", moving, func() recurrence { return rmsprop(0.7, false) }},
+		{"RMSprop centered with momentum", both, func() recurrence { return rmsprop(0.7, true) }},
+		{"Adam", NewAdam(), func() recurrence { return adam(0) }},
+		{"AdamW", NewAdamW(), func() recurrence { return adam(0.004) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			// The second weight has gradients so small that epsilon counts.

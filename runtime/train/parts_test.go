@@ -112,7 +112,8 @@ func TestStreamsDiffer(t *testing.T) {
 			}
 		}
 	}
-	if stream(1, "order", 2).Uint64() != stream(1, "order", 2).Uint64() {
+	first, again := stream(1, "order", 2), stream(1, "order", 2)
+	if first.Uint64() != again.Uint64() {
 		t.Error("a stream does not repeat")
 	}
 }
