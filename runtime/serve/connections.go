@@ -26,9 +26,26 @@ func jittered(age time.Duration, by float64) time.Duration {
 func (s *Server) closingConnections(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		end, limited := r.Context().Value(endOfLife{}).(time.Time)
-		if s.stopping.Load() || limited && time.Now().After(end) {
-			w.Header().Set("Connection", "close")
-		}
-		h.ServeHTTP(w, r)
+		h.ServeHTTP(&closingWriter{w, func() bool {
+			return s.stopping.Load() || limited && time.Now().After(end)
+		}}, r)
 	})
 }
+
+// closingWriter decides when the answer begins, not when the request did: the
+// server may have been asked to stop in between.
+type closingWriter struct {
+	http.ResponseWriter
+	closes func() bool
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *closingWriter) WriteHeader(code int) {
+	if w.closes() {
+		w.Header().Set("Connection", "close")
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *closingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -249,6 +249,52 @@ func TestNewerLoadReplacesOlder(t *testing.T) {
 	}
 }
 
+// TestWhileItLoads holds a load: nobody waits longer than it wants, and all
+// answers say what is going on.
+func TestWhileItLoads(t *testing.T) {
+	c := newCatalog()
+	c.set(digest("a"), constant(1), nil)
+	hold := make(chan struct{})
+	s := newServer(testOptions(), func(ctx context.Context, m spec.ServedModel) (*version, error) {
+		<-hold
+		return c.Open(ctx, m)
+	})
+	t.Cleanup(s.Models().Close)
+	if err := s.Models().Configure(spec.Serve{Models: []spec.ServedModel{served("one", "a")}}); err != nil {
+		t.Fatal(err)
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Models().Load(impatient, served("one", "a")); asProblem(err).status != 503 || !strings.Contains(text(err), "is still being loaded") {
+		t.Errorf("got %v", err)
+	}
+	h := s.Handler()
+	for _, path := range []string{"/v2/health/ready", "/v2/models/one/ready", "/v2/models/one/versions/aaaaaaaaaaaa", "/v1/models/one"} {
+		if got := call(h, "GET", path, ""); got.code != 503 || got.header.Get("Retry-After") != "1" || !strings.Contains(got.body, "model one is being loaded") {
+			t.Errorf("%s: got %d %s", path, got.code, got.body)
+		}
+	}
+	if got := call(h, "GET", "/v2/models/one/versions/7", ""); got.code != 404 {
+		t.Errorf("got %d %s", got.code, got.body)
+	}
+	if got := call(h, "POST", "/v2/repository/index", ""); !strings.Contains(got.body, `"state":"LOADING"`) {
+		t.Errorf("got %d %s", got.code, got.body)
+	}
+	close(hold)
+	mustLoad(t, s, served("one", "a"))
+	if got := call(h, "GET", "/v2/health/ready", ""); got.code != 200 {
+		t.Errorf("got %d %s", got.code, got.body)
+	}
+}
+
+func TestClosedModelsLoadNothing(t *testing.T) {
+	s := oneServer(t, newCatalog())
+	s.Models().Close()
+	if err := s.Models().Load(t.Context(), served("one", "a")); text(err) != "the server is stopping" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestUnload(t *testing.T) {
 	c := newCatalog()
 	c.set(digest("a"), constant(1), nil)
@@ -343,7 +389,7 @@ func TestCanceledRequestStops(t *testing.T) {
 	defer v.release()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := v.predict(ctx, rows(4, 1, 2, 3, 4), new(buffers)); !errors.Is(err, context.Canceled) {
+	if _, err := v.predict(ctx, rows(4, 1, 2, 3, 4), new(buffers)); asProblem(err).status != statusClientGone {
 		t.Errorf("got %v", err)
 	}
 }

@@ -16,6 +16,10 @@ type problem struct {
 	retryAfter time.Duration
 }
 
+// statusClientGone is what nginx logs for a client that did not wait for its
+// answer. Only metrics see it.
+const statusClientGone = 499
+
 func (p *problem) Error() string { return p.message }
 
 func invalid(format string, args ...any) error {

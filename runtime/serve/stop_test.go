@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -146,6 +147,39 @@ func TestStopLosesNothing(t *testing.T) {
 	}
 	if asked.Load() < 200 {
 		t.Error("the stopping server did not ask clients to leave")
+	}
+}
+
+// TestStopWaitsForWhoIsStillSending asks the server to stop in the middle of a
+// request, and sends the rest after it would have been quiet.
+func TestStopWaitsForWhoIsStillSending(t *testing.T) {
+	r := run(t, irisServer(t, func(o *Options) {
+		o.Stop = Stopping{Quiet: time.Millisecond, Least: time.Millisecond, Most: time.Minute, Shutdown: 10 * time.Second}
+	}))
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	body := v2("FP32", "[4]", "[1,2,3,4]")
+	head := fmt.Sprintf("POST /v2/models/iris/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", len(body))
+	if _, err := io.WriteString(conn, head+body[:20]); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the request is in flight", func() bool { n, _ := r.requests.last(); return n == 1 })
+	r.signals <- syscall.SIGTERM
+	await(t, "the server is stopping", r.stopping.Load)
+	_, sent := r.requests.last()
+	await(t, "the server would be quiet", func() bool { return time.Since(sent) > 50*time.Millisecond })
+	if _, err := io.WriteString(conn, body[20:]); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200 OK") || !strings.Contains(string(answer), "Connection: close") {
+		t.Errorf("got %s, %v", answer, err)
+	}
+	if err := <-r.ended; err != nil {
+		t.Errorf("the server ended with %v", err)
 	}
 }
 

@@ -53,7 +53,7 @@ func (v *version) predict(ctx context.Context, x blas32.General, b *buffers) (bl
 	b.y = b.y[:0]
 	for from := 0; from < x.Rows; from += chunk {
 		if err := ctx.Err(); err != nil {
-			return blas32.General{}, fmt.Errorf("the client is gone: %w", err)
+			return blas32.General{}, &problem{status: statusClientGone, message: "the client is gone: " + err.Error()}
 		}
 		rows := min(chunk, x.Rows-from)
 		b.y = v.appendOutputs(b.y, general(rows, x.Cols, x.Data[from*x.Cols:(from+rows)*x.Cols]))
