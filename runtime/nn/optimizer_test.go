@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// The recurrences, computed in float64 as the documentation writes them, for
-// one weight and this learning rate.
 const rate = 0.01
 
+// A recurrence is a rule computed in float64 as the documentation writes it, for
+// one weight, with the learning rate above.
 type recurrence func(w, g float64, step int) float64
 
 func sgd(momentum float64, nesterov bool) recurrence {
