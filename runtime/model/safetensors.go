@@ -252,9 +252,10 @@ func elements(shape []int64) (int64, error) {
 		if d < 0 || d > most {
 			return 0, fmt.Errorf("shape %v cannot be", abridged(shape))
 		}
-		if count *= d; count > most {
+		if d > 0 && count > most/d {
 			return 0, fmt.Errorf("shape %v has too many elements", abridged(shape))
 		}
+		count *= d
 	}
 	return count, nil
 }
