@@ -174,7 +174,10 @@ func (g *graph) chain() ([]step, error) {
 		if len(steps) > g.nodes {
 			return nil, fmt.Errorf("%s depends on its own result", describe(node))
 		}
-		if len(node.Output) > 1 && value != node.Output[0] {
+		if _, supported := operators[operatorOf(node)]; !supported && len(node.Output) > 1 {
+			return nil, fmt.Errorf("%s: %w", describe(node), errUnsupported)
+		}
+		if value != node.Output[0] {
 			return nil, fmt.Errorf("%s: only its first output can be used, not %.80q", describe(node), value)
 		}
 		s, before, err := g.step(node)

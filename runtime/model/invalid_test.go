@@ -61,6 +61,13 @@ func inline(t *onnxpb.Tensor) {
 
 func TestOpenSaysWhatIsWrongWithTheGraph(t *testing.T) {
 	for want, change := range map[string]func(*onnxpb.Model){
+		`node "layers.0" (LSTM): this operator`: func(m *onnxpb.Model) {
+			n := m.Graph.Node[0]
+			n.OpType, n.Output = "LSTM", []string{"state", n.Output[0]}
+		},
+		`node "layers.0.activation" (Relu): only its first output`: func(m *onnxpb.Model) {
+			m.Graph.Node[1].Output = []string{"other", "outputs"}
+		},
 		"has no graph":    func(m *onnxpb.Model) { m.Graph = nil },
 		"operator set 6;": func(m *onnxpb.Model) { m.OpsetImport[0].Version = 6 },
 		`node "layers.0" (Conv): this operator is not supported`: func(m *onnxpb.Model) { m.Graph.Node[0].OpType = "Conv" },

@@ -65,6 +65,8 @@ type builder struct {
 	open *nn.Normalization
 }
 
+var errUnsupported = errors.New("this operator is not supported in a dense network")
+
 // operators are what can be read.
 var operators = map[string]func(*builder, step) error{
 	"Gemm":   (*builder).gemm,
@@ -75,7 +77,9 @@ var operators = map[string]func(*builder, step) error{
 	"Div":    (*builder).division,
 
 	"BatchNormalization": (*builder).batchNormalization,
-	"ai.onnx.ml.Scaler":  (*builder).scaler,
+
+	"ai.onnx.ml.Scaler":          (*builder).scaler,
+	"ai.onnx.ml.LinearRegressor": (*builder).linearRegressor,
 
 	"Relu":      activate(nn.ReLU, 0),
 	"LeakyRelu": activate(nn.LeakyReLU, 0.01),
@@ -123,7 +127,7 @@ func (b *builder) begin(input *onnxpb.Value) error {
 func (b *builder) add(s step) error {
 	read, ok := operators[s.operator]
 	if !ok {
-		return errors.New("this operator is not supported in a dense network")
+		return errUnsupported
 	}
 	switch s.operator {
 	case "Identity", "Dropout", "Cast", "Flatten", "Reshape":
@@ -357,6 +361,21 @@ func (b *builder) scaler(s step) error {
 		return err
 	}
 	return b.normalize(offset, scale)
+}
+
+// linearRegressor is scikit-learn's linear model: a row of coefficients for each
+// target.
+func (b *builder) linearRegressor(s step) error {
+	if a := s.attribute("post_transform"); a != nil && string(a.S) != "NONE" {
+		return fmt.Errorf("post_transform %.20q is not supported", a.S)
+	}
+	weight, bias := s.attribute("coefficients").GetFloats(), s.attribute("intercepts").GetFloats()
+	targets := int(min(s.int("targets", 1), maxWidth))
+	if targets < 1 || len(weight) == 0 || len(weight)%targets != 0 || bias != nil && len(bias) != targets {
+		return fmt.Errorf("%d coefficients and %d intercepts do not make %d targets", len(weight), len(bias), targets)
+	}
+	columns := len(weight) / targets
+	return b.dense(blas32.General{Rows: targets, Cols: columns, Stride: columns, Data: weight}, bias)
 }
 
 func (b *builder) batchNormalization(s step) error {

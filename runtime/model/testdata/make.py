@@ -30,7 +30,7 @@ def model(nodes, constants, inputs=("N", 4), outputs=None, opset=17, extra=(), m
     """A model from nodes (operator, inputs, output, attributes)."""
     made = []
     for operator, ins, out, *attributes in nodes:
-        domain = "ai.onnx.ml" if operator == "Scaler" else None
+        domain = "ai.onnx.ml" if operator in ("Scaler", "LinearRegressor") else None
         made.append(helper.make_node(operator, ins, [out], name=out + "_node", domain=domain, **(attributes or [{}])[0]))
     results = outputs or [helper.make_tensor_value_info(made[-1].output[0], F, ["N", "M"])]
     graph = helper.make_graph(
@@ -80,6 +80,7 @@ def foreign():
     yield "double", model([("Cast", ["x"], "k", dict(to=TensorProto.DOUBLE)), ("MatMul", ["k", "w"], "q"), ("Cast", ["q"], "y", dict(to=F))], dict(w=w1.astype(np.float64)))
     yield "transposed", model([("Transpose", ["w1"], "w", dict(perm=[1, 0])), ("MatMul", ["x", "w"], "h"), ("Sub", ["one", "h"], "s"), ("Mul", ["s", "two"], "y")], t | dict(one=f32(1), two=f32(2)))
     yield "unknown-width", model([("Mul", ["x", "v"], "m"), ("Add", ["m", "v"], "a"), ("Tanh", ["a"], "y")], dict(v=weights(4)), inputs=("N", "C"))
+    yield "scikit-learn-linear", model([("LinearRegressor", ["x"], "y", dict(coefficients=w1.flatten().tolist()[:8], intercepts=[1.0, 2.0], targets=2))], {}, ml=True)
     yield "external", model([gemm("x", "w1", "b1", "h"), ("Relu", ["h"], "r"), gemm("r", "w2", "b2", "y")], t)
 
 
