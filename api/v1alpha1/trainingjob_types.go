@@ -50,8 +50,15 @@ type TrainingJobSpec struct {
 	// +required
 	Network spec.Network `json:"network"`
 
-	// dataset is the table to learn from. Example: {source: {configMap: {name:
-	// iris, key: iris.csv}}, label: species, validationFraction: 0.2}.
+	// dataset is the table to learn from, where it is, and how to read it. One
+	// column is the label, which the network learns to predict; the others are
+	// the features, which it sees. Example:
+	//
+	//	dataset:
+	//	  source: {configMap: {name: iris, key: iris.csv}}
+	//	  label: species           # a column of iris.csv
+	//	  validationFraction: 0.2  # measured, but not trained on
+	//	  scaling: Standard
 	//
 	// +required
 	Dataset spec.Dataset `json:"dataset"`

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/controllers/ownership"
 )
 
 // application is how an object was last applied: the hash of what was wanted,
@@ -56,8 +57,10 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ModelService, 
 	if err != nil {
 		return obstacle{}, err
 	}
-	if exists && !metav1.IsControlledBy(child.live, service) {
-		return nameTaken(child.live, r.Client), nil
+	if exists {
+		if blocked, err := r.contest(ctx, service, child.live); err != nil || blocked.reason != "" {
+			return blocked, err
+		}
 	}
 	wanted, err := json.Marshal(child.desired)
 	if err != nil {
@@ -106,12 +109,30 @@ func versionOf(live client.Object) string {
 	return string(live.GetUID()) + "/" + live.GetResourceVersion()
 }
 
-func nameTaken(live client.Object, kinds client.Client) obstacle {
+// contest tells what keeps an object that stands under the needed name from
+// being the service's. One that a deleted ModelService left behind is cleared
+// away.
+func (r *Reconciler) contest(ctx context.Context, service *v1alpha1.ModelService, found client.Object) (obstacle, error) {
+	name := nameOf(found, r.Client)
+	switch ownership.Of(found, service, v1alpha1.GroupVersion.WithKind("ModelService").GroupKind()) {
+	case ownership.Own:
+		return obstacle{}, nil
+	case ownership.Foreign:
+		return obstacle{v1alpha1.ReasonNameTaken, name + " already exists and belongs to something else. Delete it, or give the ModelService another name"}, nil
+	}
+	uid := found.GetUID()
+	err := r.Client.Delete(ctx, found, client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	if client.IgnoreNotFound(err) != nil {
+		return obstacle{}, fmt.Errorf("deleting %s, which an earlier ModelService left behind: %w", name, err)
+	}
+	return obstacle{v1alpha1.ReasonStarting, "waiting until " + name + " is gone, which the ModelService left behind that had this name before"}, nil
+}
+
+// nameOf is what people call an object: Service default/digits.
+func nameOf(object client.Object, kinds client.Client) string {
 	kind := "object"
-	if gvk, err := kinds.GroupVersionKindFor(live); err == nil {
+	if gvk, err := kinds.GroupVersionKindFor(object); err == nil {
 		kind = gvk.Kind
 	}
-	return obstacle{v1alpha1.ReasonNameTaken, fmt.Sprintf(
-		"%s %s/%s already exists and belongs to something else. Delete it, or give the ModelService another name",
-		kind, live.GetNamespace(), live.GetName())}
+	return fmt.Sprintf("%s %s/%s", kind, object.GetNamespace(), object.GetName())
 }

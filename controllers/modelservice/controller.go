@@ -65,8 +65,8 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=trainyard.dev,resources=modelservices/status,verbs=get;update;patch
 // +kubebuilder:rbac:groups=trainyard.dev,resources=modelservices/finalizers,verbs=update
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs,verbs=get;list;watch
-// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
-// +kubebuilder:rbac:groups="",resources=services;configmaps,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=services;configmaps,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 

@@ -311,6 +311,27 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 	}
 }
 
+// TestSameNameAgain deletes a ModelService and applies it again before anything
+// has collected the first one's objects.
+func TestSameNameAgain(t *testing.T) {
+	b := newBench(t)
+	b.createService(v1alpha1.Autoscaling{})
+	b.train(v1alpha1.TrainingJobStatus{Model: published("a")})
+	if err := server.Client.Delete(t.Context(), b.pass()); err != nil {
+		t.Fatal(err)
+	}
+	b.createService(v1alpha1.Autoscaling{})
+	var service *v1alpha1.ModelService
+	for range 4 {
+		service = b.pass()
+	}
+	for name, object := range map[string]client.Object{"digits": &appsv1.Deployment{}, "digits ": &corev1.Service{}, "digits-serve": &corev1.ConfigMap{}} {
+		if !b.get(strings.TrimSpace(name), object) || !metav1.IsControlledBy(object, service) {
+			t.Errorf("%T %s is not there, or not the new service's", object, name)
+		}
+	}
+}
+
 func TestFailedTrainingIsSaid(t *testing.T) {
 	b := newBench(t)
 	b.createService(v1alpha1.Autoscaling{})

@@ -90,6 +90,9 @@ func Decide(policy Policy, state State, current int32, sample Sample) (Decision,
 	}
 
 	count, reason := wantStable, fmt.Sprintf("concurrency %.2f over %s, %.1f a pod", stable, stableWindow, target)
+	if count <= policy.Min {
+		count, reason = policy.Min, "minReplicas"
+	}
 	switch {
 	case state.panics(sample.At) && max(wantBurst, current) > wantStable:
 		count, reason = max(wantBurst, current), fmt.Sprintf("burst: concurrency %.2f over %s, %.1f a pod", burst, panicWindow, target)
@@ -117,13 +120,10 @@ func (s State) lower(count, current int32, sample Sample, reason string) (int32,
 }
 
 func bounded(policy Policy, count int32, reason string) Decision {
-	switch {
-	case count < policy.Min:
-		return Decision{policy.Min, "minReplicas"}
-	case count > policy.Max:
+	if count > policy.Max {
 		return Decision{policy.Max, "maxReplicas; " + reason}
 	}
-	return Decision{count, reason}
+	return Decision{max(count, policy.Min), reason}
 }
 
 func podsFor(concurrency, target float64) int32 {

@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/controllers/ownership"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -57,7 +58,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs,verbs=get;list;watch
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/status,verbs=get;update;patch
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/finalizers,verbs=update
-// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -124,29 +125,44 @@ func (r *Reconciler) observe(ctx context.Context, job *v1alpha1.TrainingJob) (ob
 		return seen, err
 	case err != nil:
 		return seen, fmt.Errorf("reading Job %s: %w", job.Name, err)
-	case !metav1.IsControlledBy(&found, job):
-		seen.obstacle = nameTaken(&found)
-		return seen, nil
+	}
+	if seen.obstacle, err = r.contest(ctx, job, &found); err != nil || seen.obstacle.reason != "" {
+		return seen, err
 	}
 	seen.job = &found
-	if seen.pods, err = r.listPods(ctx, job); err != nil {
+	if seen.pods, err = r.listPods(ctx, &found); err != nil {
 		return seen, err
 	}
 	seen.progress = r.askProgress(ctx, newestPod(seen.pods))
 	return seen, nil
 }
 
-// listPods lists the pods of this run, the oldest first. Pods of an earlier
-// TrainingJob of the same name are not among them.
-func (r *Reconciler) listPods(ctx context.Context, job *v1alpha1.TrainingJob) ([]corev1.Pod, error) {
+// contest tells what keeps a Job that stands under the needed name from being
+// this run's. One that a deleted TrainingJob left behind is cleared away.
+func (r *Reconciler) contest(ctx context.Context, job *v1alpha1.TrainingJob, found *batchv1.Job) (obstacle, error) {
+	switch ownership.Of(found, job, v1alpha1.GroupVersion.WithKind("TrainingJob").GroupKind()) {
+	case ownership.Own:
+		return obstacle{}, nil
+	case ownership.Foreign:
+		return obstacle{v1alpha1.ReasonNameTaken, fmt.Sprintf(
+			"Job %s/%s already exists and belongs to something else; the run waits. Delete that Job, or use another name",
+			found.Namespace, found.Name)}, nil
+	}
+	err := r.Client.Delete(ctx, found, client.Preconditions{UID: &found.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	if client.IgnoreNotFound(err) != nil {
+		return obstacle{}, fmt.Errorf("deleting Job %s, which an earlier TrainingJob left behind: %w", found.Name, err)
+	}
+	return obstacle{v1alpha1.ReasonPodPending, "waiting until the Job of the TrainingJob that had this name before is gone"}, nil
+}
+
+// listPods lists the pods of a Job, the oldest first.
+func (r *Reconciler) listPods(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
 	var list corev1.PodList
 	err := r.Client.List(ctx, &list, client.InNamespace(job.Namespace), client.MatchingLabels{v1alpha1.TrainingJobLabel: job.Name})
 	if err != nil {
-		return nil, fmt.Errorf("listing the pods of TrainingJob %s: %w", job.Name, err)
+		return nil, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
 	}
-	pods := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool {
-		return pod.CreationTimestamp.Before(&job.CreationTimestamp)
-	})
+	pods := slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool { return !metav1.IsControlledBy(&pod, job) })
 	slices.SortFunc(pods, func(a, b corev1.Pod) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
@@ -204,12 +220,6 @@ func missingKey(configMap *corev1.ConfigMap, key string) obstacle {
 		configMap.Namespace, configMap.Name, key, has)}
 }
 
-func nameTaken(found client.Object) obstacle {
-	return obstacle{v1alpha1.ReasonNameTaken, fmt.Sprintf(
-		"Job %s/%s already exists and belongs to something else; the run waits. Delete that Job, or use another name",
-		found.GetNamespace(), found.GetName())}
-}
-
 // createJob makes the Job. A refusal that only a person can change is an
 // obstacle, not an error that is tried again and again in silence.
 func (r *Reconciler) createJob(ctx context.Context, job *v1alpha1.TrainingJob) (*batchv1.Job, obstacle, error) {
@@ -236,8 +246,9 @@ func (r *Reconciler) existingJob(ctx context.Context, job *v1alpha1.TrainingJob)
 	if err := r.Reader.Get(ctx, client.ObjectKeyFromObject(job), &found); err != nil {
 		return nil, obstacle{}, fmt.Errorf("reading Job %s: %w", job.Name, err)
 	}
-	if !metav1.IsControlledBy(&found, job) {
-		return nil, nameTaken(&found), nil
+	blocked, err := r.contest(ctx, job, &found)
+	if err != nil || blocked.reason != "" {
+		return nil, blocked, err
 	}
 	return &found, obstacle{}, nil
 }

@@ -118,8 +118,14 @@ func (b *bench) job() *batchv1.Job {
 // play puts a pod of the job into a phase, as the kubelet would.
 func (b *bench) play(name string, like corev1.Pod) {
 	b.t.Helper()
-	template := b.job().Spec.Template
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: b.namespace, Labels: template.Labels}, Spec: template.Spec}
+	job := b.job()
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Namespace: b.namespace, Labels: job.Spec.Template.Labels,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job"))},
+		},
+		Spec: job.Spec.Template.Spec,
+	}
 	err := server.Client.Create(b.t.Context(), p)
 	if apierrors.IsAlreadyExists(err) {
 		err = server.Client.Get(b.t.Context(), client.ObjectKeyFromObject(p), p)
@@ -262,6 +268,25 @@ func TestForeignJobIsLeftAlone(t *testing.T) {
 	b.expect(b.pass(), v1alpha1.TrainingJobProgressing, v1alpha1.ReasonNameTaken, "belongs to something else")
 	if metav1.IsControlledBy(b.job(), b.read()) {
 		t.Error("a foreign Job was taken over")
+	}
+}
+
+// TestSameNameAgain deletes a TrainingJob and applies it again before anything
+// has collected the first one's Job: nothing does so on a bare API server.
+func TestSameNameAgain(t *testing.T) {
+	b := newBench(t)
+	b.createData()
+	b.create(sample(b.namespace))
+	first := b.pass()
+	left := b.job().UID
+	if err := server.Client.Delete(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	b.create(sample(b.namespace))
+	b.expect(b.pass(), v1alpha1.TrainingJobProgressing, v1alpha1.ReasonPodPending, "until the Job of the TrainingJob that had this name before is gone")
+	b.pass()
+	if made := b.job(); made == nil || made.UID == left || !metav1.IsControlledBy(made, b.read()) {
+		t.Errorf("the Job is %+v, want a new one of the new TrainingJob", made)
 	}
 }
 

@@ -139,10 +139,14 @@ func progressOf(o observation, result outcome, before *v1alpha1.TrainingProgress
 	if progress == nil {
 		return before
 	}
+	metrics := progress.Metrics
+	if result.result.Metrics != nil {
+		metrics = result.result.Metrics
+	}
 	after := &v1alpha1.TrainingProgress{
 		Epoch:            progress.Epoch,
 		Epochs:           progress.Epochs,
-		Metrics:          rounded(progress.Metrics),
+		Metrics:          rounded(metrics),
 		SamplesPerSecond: int64(progress.SamplesPerSecond),
 	}
 	if loss, ok := round(progress.Loss); ok && progress.Epoch > 0 {

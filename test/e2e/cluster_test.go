@@ -160,7 +160,7 @@ func tryKubectl(ctx context.Context, stdin string, arguments ...string) (string,
 	var stdout, stderr bytes.Buffer
 	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(stdin), &stdout, &stderr
 	if err := command.Run(); err != nil {
-		return "", fmt.Errorf("kubectl %s: %w: %s", strings.Join(arguments, " "), err, stderr.String())
+		return "", fmt.Errorf("kubectl %.100s: %w: %s", strings.Join(arguments, " "), err, stderr.String())
 	}
 	return stdout.String(), nil
 }
@@ -202,14 +202,16 @@ func newCaller(t *testing.T, namespace string) caller {
 	return caller{namespace}
 }
 
-// post sends a JSON body from inside the cluster and decodes the answer.
+// post sends a JSON body from inside the cluster and decodes the answer. It
+// gives up soon: a connection that is begun before the node knows of a new
+// Service never comes through, and the next one does.
 func (c caller) post(ctx context.Context, url string, body, answer any) error {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
 	output, err := tryKubectl(ctx, "", "exec", "--namespace", c.namespace, "caller", "--",
-		"busybox", "wget", "-q", "-O", "-", "-T", "5", "--header", "Content-Type: application/json", "--post-data", string(encoded), url)
+		"busybox", "timeout", "2", "busybox", "wget", "-q", "-O", "-", "--header", "Content-Type: application/json", "--post-data", string(encoded), url)
 	if err != nil {
 		return err
 	}

@@ -15,8 +15,15 @@ type TrainingJobSpecApplyConfiguration struct {
 	// network describes the layers. Example: {layers: [{units: 32, activation:
 	// ReLU}, {units: 10, activation: Softmax}]}.
 	Network *spec.Network `json:"network,omitempty"`
-	// dataset is the table to learn from. Example: {source: {configMap: {name:
-	// iris, key: iris.csv}}, label: species, validationFraction: 0.2}.
+	// dataset is the table to learn from, where it is, and how to read it. One
+	// column is the label, which the network learns to predict; the others are
+	// the features, which it sees. Example:
+	//
+	// dataset:
+	// source: {configMap: {name: iris, key: iris.csv}}
+	// label: species           # a column of iris.csv
+	// validationFraction: 0.2  # measured, but not trained on
+	// scaling: Standard
 	Dataset *spec.Dataset `json:"dataset,omitempty"`
 	// training is the recipe. Example: {loss: CategoricalCrossentropy, epochs:
 	// 10, metrics: [Accuracy]}.
