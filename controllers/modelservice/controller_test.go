@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -191,7 +190,7 @@ func (b *bench) expect(service *v1alpha1.ModelService, condition string, status 
 
 func TestFromWaitingToServing(t *testing.T) {
 	b := newBench(t)
-	b.createService(v1alpha1.Autoscaling{MaxReplicas: ptr.To[int32](3)})
+	b.createService(v1alpha1.Autoscaling{MaxReplicas: new(int32(3))})
 	b.expect(b.pass(), v1alpha1.ModelServiceReady, metav1.ConditionFalse, v1alpha1.ReasonTrainingJobMissing, "there is no TrainingJob "+b.namespace+"/training")
 
 	b.train(v1alpha1.TrainingJobStatus{State: v1alpha1.StateTraining})
@@ -206,9 +205,12 @@ func TestFromWaitingToServing(t *testing.T) {
 	var deployment appsv1.Deployment
 	var kubernetesService corev1.Service
 	var configMap corev1.ConfigMap
-	for name, object := range map[string]client.Object{"digits": &deployment, "digits ": &kubernetesService, "digits-serve": &configMap} {
-		if !b.get(strings.TrimSpace(name), object) || !metav1.IsControlledBy(object, service) {
-			t.Errorf("%T %s is not there, or not owned", object, name)
+	for _, child := range []struct {
+		name   string
+		object client.Object
+	}{{"digits", &deployment}, {"digits", &kubernetesService}, {"digits-serve", &configMap}} {
+		if !b.get(child.name, child.object) || !metav1.IsControlledBy(child.object, service) {
+			t.Errorf("%T %s is not there, or not owned", child.object, child.name)
 		}
 	}
 	var serve spec.Serve
@@ -265,7 +267,7 @@ func TestFollowsAnotherModelWithoutAnotherPod(t *testing.T) {
 
 func TestScalesWithLoadAndOwnsTheNumber(t *testing.T) {
 	b := newBench(t)
-	b.createService(v1alpha1.Autoscaling{MaxReplicas: ptr.To[int32](3), TargetConcurrency: ptr.To[int32](10)})
+	b.createService(v1alpha1.Autoscaling{MaxReplicas: new(int32(3)), TargetConcurrency: new(int32(10))})
 	b.train(v1alpha1.TrainingJobStatus{Model: published("a")})
 	b.pass()
 	b.startPod("p", published("a").Digest)
@@ -285,7 +287,7 @@ func TestScalesWithLoadAndOwnsTheNumber(t *testing.T) {
 
 	var deployment appsv1.Deployment
 	b.get("digits", &deployment)
-	deployment.Spec.Replicas = ptr.To[int32](1)
+	deployment.Spec.Replicas = new(int32(1))
 	if err := server.Client.Update(t.Context(), &deployment); err != nil {
 		t.Fatal(err)
 	}
@@ -325,9 +327,12 @@ func TestSameNameAgain(t *testing.T) {
 	for range 4 {
 		service = b.pass()
 	}
-	for name, object := range map[string]client.Object{"digits": &appsv1.Deployment{}, "digits ": &corev1.Service{}, "digits-serve": &corev1.ConfigMap{}} {
-		if !b.get(strings.TrimSpace(name), object) || !metav1.IsControlledBy(object, service) {
-			t.Errorf("%T %s is not there, or not the new service's", object, name)
+	for _, child := range []struct {
+		name   string
+		object client.Object
+	}{{"digits", &appsv1.Deployment{}}, {"digits", &corev1.Service{}}, {"digits-serve", &corev1.ConfigMap{}}} {
+		if !b.get(child.name, child.object) || !metav1.IsControlledBy(child.object, service) {
+			t.Errorf("%T %s is not there, or not the new service's", child.object, child.name)
 		}
 	}
 }
@@ -357,7 +362,7 @@ func TestSchemaRefuses(t *testing.T) {
 	}{
 		{"no source", func(s *v1alpha1.ModelService) { s.Spec.Model.TrainingJob = nil }, "name a source for the model"},
 		{"bounds the wrong way round", func(s *v1alpha1.ModelService) {
-			s.Spec.Autoscaling = v1alpha1.Autoscaling{MinReplicas: ptr.To[int32](3), MaxReplicas: ptr.To[int32](2)}
+			s.Spec.Autoscaling = v1alpha1.Autoscaling{MinReplicas: new(int32(3)), MaxReplicas: new(int32(2))}
 		}, "minReplicas must not be above maxReplicas"},
 		{"a name that no Service can have", func(s *v1alpha1.ModelService) { s.Name = "9digits" }, "beginning with a letter"},
 		{"a name with a dot", func(s *v1alpha1.ModelService) { s.Name = "my.digits" }, "lower-case letters"},

@@ -18,8 +18,8 @@ func published(digit string) *v1alpha1.PublishedModel {
 	return &v1alpha1.PublishedModel{Reference: "registry:5000/models/ns/digits:" + digit, Digest: digest, ShortDigest: strings.Repeat(digit, 12)}
 }
 
-func podNamed(name string, ready bool) *corev1.Pod {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}}
+func podThat(ready bool) *corev1.Pod {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}}
 	if ready {
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	}
@@ -27,7 +27,7 @@ func podNamed(name string, ready bool) *corev1.Pod {
 }
 
 func waitingPod(reason, message string) *corev1.Pod {
-	pod := podNamed("p", false)
+	pod := podThat(false)
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
 		State:                corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}},
 		LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 2, Reason: "Error"}},
@@ -61,7 +61,7 @@ func TestReadinessAndProgress(t *testing.T) {
 			no, v1alpha1.ReasonNameTaken, "taken", no, v1alpha1.ReasonNameTaken, "taken"},
 		{"no pod yet", observation{resolution: model, decision: one},
 			no, v1alpha1.ReasonStarting, "", yes, v1alpha1.ReasonStarting, ""},
-		{"the registry is down", observation{resolution: model, decision: one, pods: []podReport{{podNamed("p", false), has("a", spec.StateLoading, "the registry doesn't answer")}}},
+		{"the registry is down", observation{resolution: model, decision: one, pods: []podReport{{podThat(false), has("a", spec.StateLoading, "the registry doesn't answer")}}},
 			no, v1alpha1.ReasonModelUnavailable, "the registry doesn't answer", yes, v1alpha1.ReasonStarting, ""},
 		{"no image", observation{resolution: model, decision: one, pods: []podReport{{pod: waitingPod("ErrImagePull", "no such image")}}},
 			no, v1alpha1.ReasonPodFailing, "ErrImagePull: no such image", yes, v1alpha1.ReasonStarting, ""},
@@ -69,15 +69,15 @@ func TestReadinessAndProgress(t *testing.T) {
 			no, v1alpha1.ReasonPodFailing, "exit code 2", yes, v1alpha1.ReasonStarting, ""},
 		{"no quota", observation{resolution: model, decision: one, deployment: refused},
 			no, v1alpha1.ReasonPodFailing, "exceeded quota", yes, v1alpha1.ReasonStarting, ""},
-		{"serving", observation{resolution: model, decision: one, pods: []podReport{{podNamed("p", true), has("a", spec.StateReady, "")}}},
+		{"serving", observation{resolution: model, decision: one, pods: []podReport{{podThat(true), has("a", spec.StateReady, "")}}},
 			yes, v1alpha1.ReasonServing, "", no, v1alpha1.ReasonStable, ""},
-		{"serving the model before", observation{resolution: model, decision: one, pods: []podReport{{podNamed("p", true), has("b", spec.StateReady, "")}}},
+		{"serving the model before", observation{resolution: model, decision: one, pods: []podReport{{podThat(true), has("b", spec.StateReady, "")}}},
 			yes, v1alpha1.ReasonServing, "", yes, v1alpha1.ReasonUpdating, "aaaaaaaaaaaa"},
-		{"the new model is broken", observation{resolution: model, decision: one, pods: []podReport{{podNamed("p", true), has("a", spec.StateUnavailable, "corrupt")}}},
+		{"the new model is broken", observation{resolution: model, decision: one, pods: []podReport{{podThat(true), has("a", spec.StateUnavailable, "corrupt")}}},
 			yes, v1alpha1.ReasonServing, "", yes, v1alpha1.ReasonModelUnavailable, "corrupt"},
-		{"growing", observation{resolution: model, decision: scaling.Decision{Replicas: 2}, pods: []podReport{{podNamed("p", true), has("a", spec.StateReady, "")}}},
+		{"growing", observation{resolution: model, decision: scaling.Decision{Replicas: 2}, pods: []podReport{{podThat(true), has("a", spec.StateReady, "")}}},
 			yes, v1alpha1.ReasonServing, "", yes, v1alpha1.ReasonScaling, "2 pods"},
-		{"the job is gone, its model stays", observation{resolution: resolution{published("a"), v1alpha1.ReasonTrainingJobMissing, "there is no TrainingJob"}, decision: one, pods: []podReport{{podNamed("p", true), has("a", spec.StateReady, "")}}},
+		{"the job is gone, its model stays", observation{resolution: resolution{published("a"), v1alpha1.ReasonTrainingJobMissing, "there is no TrainingJob"}, decision: one, pods: []podReport{{podThat(true), has("a", spec.StateReady, "")}}},
 			yes, v1alpha1.ReasonServing, "", no, v1alpha1.ReasonTrainingJobMissing, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

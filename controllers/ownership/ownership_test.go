@@ -7,14 +7,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 )
 
 func TestOf(t *testing.T) {
 	resource := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "digits", UID: "new"}}
 	kind := schema.GroupKind{Group: "trainyard.dev", Kind: "TrainingJob"}
 	owner := func(version, kind, name string, uid types.UID, controller bool) []metav1.OwnerReference {
-		return []metav1.OwnerReference{{APIVersion: version, Kind: kind, Name: name, UID: uid, Controller: ptr.To(controller)}}
+		return []metav1.OwnerReference{{APIVersion: version, Kind: kind, Name: name, UID: uid, Controller: new(controller)}}
 	}
 	for _, test := range []struct {
 		name   string

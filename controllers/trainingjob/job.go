@@ -53,8 +53,8 @@ func buildJob(job *v1alpha1.TrainingJob, runtime Runtime) (*batchv1.Job, error) 
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, v1alpha1.GroupVersion.WithKind("TrainingJob"))},
 		},
 		Spec: batchv1.JobSpec{
-			BackoffLimit:         ptr.To(ptr.Deref(job.Spec.BackoffLimit, 3)),
-			PodReplacementPolicy: ptr.To(batchv1.Failed),
+			BackoffLimit:         new(ptr.Deref(job.Spec.BackoffLimit, 3)),
+			PodReplacementPolicy: new(batchv1.Failed),
 			PodFailurePolicy:     failurePolicy(),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(labels)},
@@ -96,7 +96,7 @@ func failurePolicy() *batchv1.PodFailurePolicy {
 		return batchv1.PodFailurePolicyRule{
 			Action: action,
 			OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
-				ContainerName: ptr.To(trainerContainer),
+				ContainerName: new(trainerContainer),
 				Operator:      batchv1.PodFailurePolicyOnExitCodesOpIn,
 				Values:        []int32{code},
 			},
@@ -118,13 +118,13 @@ func podSpec(job *v1alpha1.TrainingJob, image, train string) corev1.PodSpec {
 	source := job.Spec.Dataset.Source.ConfigMap
 	return corev1.PodSpec{
 		RestartPolicy:                corev1.RestartPolicyNever,
-		AutomountServiceAccountToken: ptr.To(false),
-		EnableServiceLinks:           ptr.To(false),
+		AutomountServiceAccountToken: new(false),
+		EnableServiceLinks:           new(false),
 		SecurityContext: &corev1.PodSecurityContext{
-			RunAsNonRoot:   ptr.To(true),
-			RunAsUser:      ptr.To[int64](65532),
-			RunAsGroup:     ptr.To[int64](65532),
-			FSGroup:        ptr.To[int64](65532),
+			RunAsNonRoot:   new(true),
+			RunAsUser:      new(int64(65532)),
+			RunAsGroup:     new(int64(65532)),
+			FSGroup:        new(int64(65532)),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		Containers: []corev1.Container{{
@@ -138,8 +138,8 @@ func podSpec(job *v1alpha1.TrainingJob, image, train string) corev1.PodSpec {
 			Ports:     []corev1.ContainerPort{{Name: "progress", ContainerPort: spec.ProgressPort, Protocol: corev1.ProtocolTCP}},
 			Resources: trainerResources(job),
 			SecurityContext: &corev1.SecurityContext{
-				AllowPrivilegeEscalation: ptr.To(false),
-				ReadOnlyRootFilesystem:   ptr.To(true),
+				AllowPrivilegeEscalation: new(false),
+				ReadOnlyRootFilesystem:   new(true),
 				Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 			},
 			VolumeMounts: []corev1.VolumeMount{

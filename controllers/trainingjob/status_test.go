@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/runtime/spec"
@@ -56,7 +55,7 @@ func withLimit(p corev1.Pod, memory string) corev1.Pod {
 }
 
 func TestJudge(t *testing.T) {
-	job := &batchv1.Job{Spec: batchv1.JobSpec{BackoffLimit: ptr.To[int32](3)}}
+	job := &batchv1.Job{Spec: batchv1.JobSpec{BackoffLimit: new(int32(3))}}
 	over := func(kind batchv1.JobConditionType) *batchv1.Job {
 		done := job.DeepCopy()
 		done.Status.Conditions = []batchv1.JobCondition{{Type: kind, Status: corev1.ConditionTrue, Reason: "BackoffLimitExceeded", Message: "too often"}}

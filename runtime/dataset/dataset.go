@@ -139,7 +139,7 @@ func checkOptions(o Options) error {
 func readTable(rows rows, o Options) (*table, error) {
 	t := &table{maxBytes: o.MaxBytes, target: o.Target}
 	cells, line, err := rows.next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return t, invalidf("the file is empty; it needs a row of column names and rows of values")
 	}
 	if err != nil {
@@ -151,7 +151,7 @@ func readTable(rows rows, o Options) (*table, error) {
 	}
 	if hasHeader {
 		cells, line, err = rows.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return t, invalidf("the file has a header and no rows of values below it")
 		}
 	}
@@ -160,7 +160,7 @@ func readTable(rows rows, o Options) (*table, error) {
 			return t, err
 		}
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	return t, err

@@ -50,7 +50,7 @@ func openSource(ctx context.Context, path string) (*source, error) {
 func unpack(r io.Reader) (io.Reader, error) {
 	buffered := bufio.NewReaderSize(r, readSize)
 	start, err := buffered.Peek(4)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	if bytes.HasPrefix(start, []byte{0x1f, 0x8b}) {
@@ -59,7 +59,7 @@ func unpack(r io.Reader) (io.Reader, error) {
 			return nil, err
 		}
 		buffered = bufio.NewReaderSize(unzipped, readSize)
-		if start, err = buffered.Peek(4); err != nil && err != io.EOF {
+		if start, err = buffered.Peek(4); err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 	}
@@ -67,7 +67,7 @@ func unpack(r io.Reader) (io.Reader, error) {
 		return nil, invalidf("this is %s, not CSV; save it as CSV (UTF-8), plain or compressed with gzip", format)
 	}
 	if bytes.HasPrefix(start, []byte("\xef\xbb\xbf")) {
-		buffered.Discard(3)
+		_, _ = buffered.Discard(3) // they were seen already
 	}
 	return buffered, nil
 }
@@ -120,7 +120,7 @@ func (f *storedFile) Read(p []byte) (int, error) {
 	}
 	n, err := f.file.Read(p)
 	f.hash.Write(p[:n])
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		f.err = err
 	}
 	return n, err

@@ -47,8 +47,8 @@ func changeGraph(t testing.TB, dir string, change func(*onnxpb.Model)) {
 	}
 }
 
-func external(m *onnxpb.Model, tensor int, key, value string) {
-	for _, entry := range m.Graph.Initializer[tensor].ExternalData {
+func external(m *onnxpb.Model, key, value string) {
+	for _, entry := range m.Graph.Initializer[0].ExternalData {
 		if entry.Key == key {
 			entry.Value = value
 		}
@@ -86,14 +86,14 @@ func TestOpenSaysWhatIsWrongWithTheGraph(t *testing.T) {
 		"the data must be its first input, not transposed": func(m *onnxpb.Model) {
 			m.Graph.Node[0].Attribute = append(m.Graph.Node[0].Attribute, intAttribute("transA", 1))
 		},
-		`tensor "layers.0.weight": has location "../model.onnx"`:     func(m *onnxpb.Model) { external(m, 0, "location", "../model.onnx") },
-		`tensor "layers.0.weight": has location "/etc/passwd"`:       func(m *onnxpb.Model) { external(m, 0, "location", "/etc/passwd") },
-		`tensor "layers.0.weight": openat gone: no such file`:        func(m *onnxpb.Model) { external(m, 0, "location", "gone") },
-		`tensor "layers.0.weight": has offset "-1"`:                  func(m *onnxpb.Model) { external(m, 0, "offset", "-1") },
-		`tensor "layers.0.weight": has offset "x"`:                   func(m *onnxpb.Model) { external(m, 0, "offset", "x") },
-		`tensor "layers.0.weight": of shape [3 2] needs 24 bytes`:    func(m *onnxpb.Model) { external(m, 0, "length", "20") },
-		`tensor "layers.0.weight": ends at offset 1000024 of`:        func(m *onnxpb.Model) { external(m, 0, "offset", "1000000") },
-		`is there of shape [3 2] at offset 192; do the files belong`: func(m *onnxpb.Model) { external(m, 0, "offset", "196") },
+		`tensor "layers.0.weight": has location "../model.onnx"`:     func(m *onnxpb.Model) { external(m, "location", "../model.onnx") },
+		`tensor "layers.0.weight": has location "/etc/passwd"`:       func(m *onnxpb.Model) { external(m, "location", "/etc/passwd") },
+		`tensor "layers.0.weight": openat gone: no such file`:        func(m *onnxpb.Model) { external(m, "location", "gone") },
+		`tensor "layers.0.weight": has offset "-1"`:                  func(m *onnxpb.Model) { external(m, "offset", "-1") },
+		`tensor "layers.0.weight": has offset "x"`:                   func(m *onnxpb.Model) { external(m, "offset", "x") },
+		`tensor "layers.0.weight": of shape [3 2] needs 24 bytes`:    func(m *onnxpb.Model) { external(m, "length", "20") },
+		`tensor "layers.0.weight": ends at offset 1000024 of`:        func(m *onnxpb.Model) { external(m, "offset", "1000000") },
+		`is there of shape [3 2] at offset 192; do the files belong`: func(m *onnxpb.Model) { external(m, "offset", "196") },
 		`tensor "else": is not in model.safetensors`:                 func(m *onnxpb.Model) { m.Graph.Initializer[0].Name = "else"; m.Graph.Node[0].Input[1] = "else" },
 		`has element type 10; only float (1) and double (11)`:        func(m *onnxpb.Model) { m.Graph.Initializer[0].DataType = 10 },
 		`of shape [3 2] needs 6 elements, but has 0`:                 func(m *onnxpb.Model) { inline(m.Graph.Initializer[0]) },

@@ -59,8 +59,7 @@ func readMetadata(files *files, defaultName string) (Metadata, error) {
 }
 
 func describeJSON(err error) error {
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("byte %d: %w", syntax.Offset, err)
 	}
 	return err

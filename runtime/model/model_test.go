@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,7 +105,7 @@ func TestWriteAndOpen(t *testing.T) {
 				t.Error(diff)
 			}
 			// Dropout is only for training.
-			layers := append(want.Network.Layers[:2:2], want.Network.Layers[3:]...)
+			layers := slices.Concat(want.Network.Layers[:2], want.Network.Layers[3:])
 			if diff := cmp.Diff(layers, got.Network.Layers); diff != "" {
 				t.Error(diff)
 			}

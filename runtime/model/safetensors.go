@@ -119,11 +119,11 @@ func writeTensors(path string, header []byte, tensors []*tensor) error {
 		return err
 	}
 	w := bufio.NewWriterSize(file, 1<<20)
-	w.Write(header) // the writer keeps its first error for Flush
+	_, _ = w.Write(header) // the writer keeps its first error for Flush
 	for _, t := range tensors {
 		m := t.matrix
 		for i := range m.Rows {
-			w.Write(floatBytes(m.Data[i*m.Stride : i*m.Stride+m.Cols]))
+			_, _ = w.Write(floatBytes(m.Data[i*m.Stride : i*m.Stride+m.Cols]))
 		}
 	}
 	return errors.Join(w.Flush(), file.Sync(), file.Close())

@@ -124,13 +124,17 @@ func newTransport() *http.Transport {
 type attentiveConn struct{ net.Conn }
 
 func (c *attentiveConn) Read(p []byte) (int, error) {
-	c.SetReadDeadline(time.Now().Add(silence))
+	if err := c.SetReadDeadline(time.Now().Add(silence)); err != nil {
+		return 0, err
+	}
 	return c.Conn.Read(p)
 }
 
 // Write moves the deadline of a waiting Read as well, since the answer to a long
 // upload comes after it.
 func (c *attentiveConn) Write(p []byte) (int, error) {
-	c.SetDeadline(time.Now().Add(silence))
+	if err := c.SetDeadline(time.Now().Add(silence)); err != nil {
+		return 0, err
+	}
 	return c.Conn.Write(p)
 }

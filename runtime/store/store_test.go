@@ -223,17 +223,17 @@ func answer(status int, body string) fault {
 	return func(w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		io.WriteString(w, body)
+		_, _ = io.WriteString(w, body)
 		return true
 	}
 }
 
-func cutConnection(w http.ResponseWriter, _ *http.Request) bool { panic(http.ErrAbortHandler) }
+func cutConnection(_ http.ResponseWriter, _ *http.Request) bool { panic(http.ErrAbortHandler) }
 
 // cutBlob breaks the connection in the middle of the weights.
 func cutBlob(w http.ResponseWriter, _ *http.Request) bool {
 	w.Header().Set("Content-Length", "80000")
-	io.WriteString(w, strings.Repeat("w", 5000))
+	_, _ = io.WriteString(w, strings.Repeat("w", 5000))
 	w.(http.Flusher).Flush()
 	panic(http.ErrAbortHandler)
 }
@@ -242,7 +242,7 @@ func cutBlob(w http.ResponseWriter, _ *http.Request) bool {
 func corruptBlob(w http.ResponseWriter, r *http.Request) bool {
 	for _, data := range testFiles {
 		if strings.HasSuffix(r.URL.Path, digest.FromString(data).String()) {
-			w.Write(bytes.Repeat([]byte{'x'}, len(data)))
+			_, _ = w.Write(bytes.Repeat([]byte{'x'}, len(data)))
 			return true
 		}
 	}
@@ -479,7 +479,9 @@ func TestPushWhatIsNoModel(t *testing.T) {
 		t.Errorf("no folder: %v", err)
 	}
 	dir := t.TempDir()
-	os.Mkdir(filepath.Join(dir, "sub"), 0o755)
+	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := Push(t.Context(), repo, dir); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a folder within: %v", err)
 	}

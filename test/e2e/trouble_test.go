@@ -13,7 +13,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
@@ -220,7 +219,7 @@ func TestRegistryDown(t *testing.T) {
 	hasEvent(t, job, v1alpha1.ReasonRetrying, "registry.trainyard-system.svc:5000")
 
 	hopeless := sampleJob(t, namespace, "hopeless")
-	hopeless.Spec.BackoffLimit = ptr.To[int32](0)
+	hopeless.Spec.BackoffLimit = new(int32(0))
 	create(t, hopeless)
 	jobReaches(t, hopeless, v1alpha1.TrainingJobFailed, spec.ReasonRegistryUnavailable, "registry.trainyard-system.svc:5000", 2*time.Minute)
 	hasEvent(t, hopeless, spec.ReasonRegistryUnavailable, "registry.trainyard-system.svc:5000")
