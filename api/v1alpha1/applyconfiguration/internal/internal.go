@@ -235,6 +235,8 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
 - name: dev.trainyard.trainyard.runtime.spec.Activation
   scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.ClassWeight
+  scalar: numeric
 - name: dev.trainyard.trainyard.runtime.spec.Dataset
   map:
     fields:
@@ -271,7 +273,27 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: configMap
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.KeyReference
+- name: dev.trainyard.trainyard.runtime.spec.EarlyStopping
+  map:
+    fields:
+    - name: minDelta
+      type:
+        scalar: numeric
+    - name: monitor
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Monitor
+      default: ValidationLoss
+    - name: patience
+      type:
+        scalar: numeric
+      default: 5
+    - name: restoreBestWeights
+      type:
+        scalar: boolean
+      default: true
 - name: dev.trainyard.trainyard.runtime.spec.Format
+  scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.Initializer
   scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.KeyReference
   map:
@@ -288,7 +310,27 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: activation
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.Activation
-      default: Linear
+    - name: alpha
+      type:
+        scalar: numeric
+    - name: bias
+      type:
+        scalar: boolean
+    - name: epsilon
+      type:
+        scalar: numeric
+    - name: initializer
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Initializer
+    - name: momentum
+      type:
+        scalar: numeric
+    - name: rate
+      type:
+        scalar: numeric
+    - name: regularization
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Penalty
     - name: type
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.LayerType
@@ -301,6 +343,8 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.trainyard.trainyard.runtime.spec.Loss
   scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.Metric
+  scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.Monitor
   scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.Network
   map:
@@ -317,28 +361,119 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.trainyard.trainyard.runtime.spec.Optimizer
   map:
     fields:
+    - name: beta1
+      type:
+        scalar: numeric
+    - name: beta2
+      type:
+        scalar: numeric
+    - name: centered
+      type:
+        scalar: boolean
+    - name: clipNorm
+      type:
+        scalar: numeric
+    - name: clipValue
+      type:
+        scalar: numeric
+    - name: epsilon
+      type:
+        scalar: numeric
+    - name: globalClipNorm
+      type:
+        scalar: numeric
     - name: learningRate
+      type:
+        scalar: numeric
+    - name: momentum
       type:
         scalar: numeric
     - name: name
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.OptimizerName
       default: Adam
+    - name: nesterov
+      type:
+        scalar: boolean
+    - name: rho
+      type:
+        scalar: numeric
+    - name: schedule
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Schedule
+    - name: weightDecay
+      type:
+        scalar: numeric
 - name: dev.trainyard.trainyard.runtime.spec.OptimizerName
   scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.Penalty
+  map:
+    fields:
+    - name: l1
+      type:
+        scalar: numeric
+    - name: l2
+      type:
+        scalar: numeric
+- name: dev.trainyard.trainyard.runtime.spec.Regularization
+  map:
+    fields:
+    - name: l1
+      type:
+        scalar: numeric
+    - name: l2
+      type:
+        scalar: numeric
+    - name: lambda
+      type:
+        scalar: numeric
 - name: dev.trainyard.trainyard.runtime.spec.Scaling
+  scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.Schedule
+  map:
+    fields:
+    - name: alpha
+      type:
+        scalar: numeric
+    - name: decayRate
+      type:
+        scalar: numeric
+    - name: decaySteps
+      type:
+        scalar: numeric
+    - name: name
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.ScheduleName
+    - name: warmupSteps
+      type:
+        scalar: numeric
+- name: dev.trainyard.trainyard.runtime.spec.ScheduleName
   scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.Training
   map:
     fields:
+    - name: balanceClasses
+      type:
+        scalar: boolean
     - name: batchSize
       type:
         scalar: numeric
       default: 32
+    - name: classWeights
+      type:
+        map:
+          elementType:
+            namedType: dev.trainyard.trainyard.runtime.spec.ClassWeight
+    - name: earlyStopping
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.EarlyStopping
     - name: epochs
       type:
         scalar: numeric
       default: 10
+    - name: fullBatch
+      type:
+        scalar: boolean
     - name: loss
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.Loss
@@ -353,7 +488,13 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: dev.trainyard.trainyard.runtime.spec.Optimizer
       default:
         name: Adam
+    - name: regularization
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Regularization
     - name: seed
+      type:
+        scalar: numeric
+    - name: topK
       type:
         scalar: numeric
 - name: io.k8s.api.core.v1.ResourceClaim
