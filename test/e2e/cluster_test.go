@@ -201,18 +201,71 @@ func newCaller(t *testing.T, namespace string) caller {
 	return caller{namespace}
 }
 
-// post sends a JSON body from inside the cluster and decodes the answer. It
-// gives up soon: a connection that is begun before the node knows of a new
-// Service never comes through, and the next one does.
+// patience, in seconds, is for one request. It is short: a connection that is
+// begun before the node knows of a new Service never comes through, and the
+// next one does.
+const patience = "2"
+
+// post sends a JSON body from inside the cluster and decodes the answer.
 func (c caller) post(ctx context.Context, url string, body, answer any) error {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	output, err := tryKubectl(ctx, "", "exec", "--namespace", c.namespace, "caller", "--",
-		"busybox", "timeout", "2", "busybox", "wget", "-q", "-O", "-", "--header", "Content-Type: application/json", "--post-data", string(encoded), url)
+	output, err := c.exec(ctx, "busybox", "timeout", patience, "busybox", "wget", "-q", "-O", "-",
+		"--header", "Content-Type: application/json", "--post-data", string(encoded), url)
 	if err != nil {
 		return err
 	}
 	return json.Unmarshal([]byte(output), answer)
+}
+
+func (c caller) exec(ctx context.Context, command ...string) (string, error) {
+	return tryKubectl(ctx, "", append([]string{"exec", "--namespace", c.namespace, "caller", "--"}, command...)...)
+}
+
+// asking is a client inside the cluster that posts one request after the
+// other.
+type asking struct {
+	caller caller
+	done   chan askingResult
+}
+
+type askingResult struct {
+	output string
+	err    error
+}
+
+// keepAsking starts to post the body again and again.
+func (c caller) keepAsking(ctx context.Context, url string, body any) (asking, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return asking{}, err
+	}
+	const loop = `asked=0 failed=0
+while [ ! -e /dev/shm/stop ]; do
+  busybox timeout 5 busybox wget -q -O /dev/null --header "Content-Type: application/json" --post-data "$2" "$1" || failed=$((failed + 1))
+  asked=$((asked + 1))
+done
+echo "$asked $failed"`
+	a := asking{c, make(chan askingResult, 1)}
+	go func() {
+		output, err := c.exec(ctx, "busybox", "sh", "-c", loop, "loop", url, string(encoded))
+		a.done <- askingResult{output, err}
+	}()
+	return a, nil
+}
+
+// stop ends the asking, and tells how many requests there were and how many of
+// them failed.
+func (a asking) stop(ctx context.Context) (asked, failed int, err error) {
+	if _, err := a.caller.exec(ctx, "busybox", "touch", "/dev/shm/stop"); err != nil {
+		return 0, 0, err
+	}
+	result := <-a.done
+	if result.err != nil {
+		return 0, 0, result.err
+	}
+	_, err = fmt.Sscan(result.output, &asked, &failed)
+	return asked, failed, err
 }

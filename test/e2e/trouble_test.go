@@ -234,7 +234,7 @@ func TestRegistryDown(t *testing.T) {
 	t.Logf("said after %.1f s: %s", took.Seconds(), service.Status.Conditions[0].Message)
 	scaleRegistry(t, 1)
 	serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonServing, "", 2*time.Minute)
-	for _, pod := range podsOf(t, client.MatchingLabels{v1alpha1.ModelServiceLabel: service.Name}, namespace) {
+	for _, pod := range podsOf(t, modelServicePods(service), namespace) {
 		for _, container := range pod.Status.ContainerStatuses {
 			if container.RestartCount > 0 {
 				t.Errorf("pod %s restarted %d times while it waited", pod.Name, container.RestartCount)
