@@ -40,8 +40,12 @@ verify: generate ## Regenerate, vet and lint; fail on any difference
 .PHONY: test
 test: test-unit test-e2e ## Run every test: units, controllers against a real API server, the whole on a real cluster
 
+.PHONY: prerequisites
+prerequisites:
+	hack/prerequisites
+
 .PHONY: test-unit
-test-unit: ## Run the unit and controller tests
+test-unit: prerequisites ## Run the unit and controller tests
 	$(CLUSTER) build
 	KUBEBUILDER_ASSETS="$$($(CLUSTER) envtest)" go test -race $$(go list ./... | grep -v /test/e2e)
 	go -C hack/cluster test ./internal/... ./cmd/cluster/...
@@ -58,7 +62,7 @@ binaries: ## Build the static binaries that go into the images
 	$(BUILD) -o bin/image/ ./cmd/manager ./cmd/trainer ./cmd/server
 
 .PHONY: images
-images: binaries ## Build the operator's and the runtime's image into bin/*.tar
+images: prerequisites binaries ## Build the operator's and the runtime's image into bin/*.tar
 	hack/images $(IMAGE_PREFIX) $(IMAGE_TAG)
 
 .PHONY: deploy

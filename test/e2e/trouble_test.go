@@ -187,7 +187,7 @@ func TestPodKilled(t *testing.T) {
 			t.Parallel()
 			namespace := newNamespace(t)
 			create(t, digitsData(t, namespace))
-			job := longJob(t, namespace, "digits", 150)
+			job := longJob(t, namespace, "digits", 600)
 			create(t, job)
 			pod := runningPod(t, job)
 			if err := cluster.Delete(t.Context(), pod, client.GracePeriodSeconds(grace)); err != nil {
