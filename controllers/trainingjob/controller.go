@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -60,7 +59,8 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/finalizers,verbs=update
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get
+// +kubebuilder:rbac:groups="",resources=configmaps;persistentvolumeclaims,verbs=get
+// +kubebuilder:rbac:groups="",resources=events,verbs=list
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // SetupWithManager registers the controller.
@@ -134,6 +134,7 @@ func (r *Reconciler) observe(ctx context.Context, job *v1alpha1.TrainingJob) (ob
 		return seen, err
 	}
 	seen.progress = r.askProgress(ctx, newestPod(seen.pods))
+	seen.warning = r.findWarning(ctx, newestPod(seen.pods))
 	return seen, nil
 }
 
@@ -183,41 +184,20 @@ func (r *Reconciler) askProgress(ctx context.Context, pod *corev1.Pod) *spec.Pro
 	return progress
 }
 
-// findObstacle looks for what the run's pod would wait for in vain.
-func (r *Reconciler) findObstacle(ctx context.Context, job *v1alpha1.TrainingJob) (obstacle, error) {
-	source := job.Spec.Dataset.Source.ConfigMap
-	var configMap corev1.ConfigMap
-	err := r.Reader.Get(ctx, client.ObjectKey{Namespace: job.Namespace, Name: source.Name}, &configMap)
-	if apierrors.IsNotFound(err) {
-		return obstacle{v1alpha1.ReasonDatasetMissing, fmt.Sprintf(
-			"there is no ConfigMap %s/%s, which spec.dataset.source names; the run waits for it. Make it, for example with: kubectl create configmap %s --namespace %s --from-file=%s",
-			job.Namespace, source.Name, source.Name, job.Namespace, source.Key)}, nil
+// findWarning reads what the kubelet says of a pod that doesn't start: that a
+// volume's Secret is missing, or its claim can't be mounted, is only in Events.
+func (r *Reconciler) findWarning(ctx context.Context, pod *corev1.Pod) string {
+	if pod == nil || pod.Status.Phase != corev1.PodPending || pod.Spec.NodeName == "" {
+		return ""
 	}
+	var list corev1.EventList
+	err := r.Reader.List(ctx, &list, client.InNamespace(pod.Namespace),
+		client.MatchingFields{"involvedObject.uid": string(pod.UID), "type": corev1.EventTypeWarning})
 	if err != nil {
-		return obstacle{}, fmt.Errorf("reading ConfigMap %s: %w", source.Name, err)
+		log.FromContext(ctx).V(1).Info("the Events of a pod can't be read", "pod", pod.Name, "reason", err.Error())
+		return ""
 	}
-	return missingKey(&configMap, source.Key), nil
-}
-
-func missingKey(configMap *corev1.ConfigMap, key string) obstacle {
-	var keys []string
-	for k := range configMap.Data {
-		keys = append(keys, k)
-	}
-	for k := range configMap.BinaryData {
-		keys = append(keys, k)
-	}
-	if slices.Contains(keys, key) {
-		return obstacle{}
-	}
-	slices.Sort(keys)
-	has := "it has none"
-	if len(keys) > 0 {
-		has = "it has " + strings.Join(keys[:min(len(keys), 10)], ", ")
-	}
-	return obstacle{v1alpha1.ReasonDatasetMissing, fmt.Sprintf(
-		"ConfigMap %s/%s has no key %q, which spec.dataset.source names (%s); the run waits for it. Add the key, or apply a TrainingJob that names another",
-		configMap.Namespace, configMap.Name, key, has)}
+	return newestWarning(list.Items)
 }
 
 // createJob makes the Job. A refusal that only a person can change is an

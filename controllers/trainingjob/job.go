@@ -66,11 +66,11 @@ func buildJob(job *v1alpha1.TrainingJob, runtime Runtime) (*batchv1.Job, error) 
 
 // trainSpec is what the trainer is told.
 func trainSpec(job *v1alpha1.TrainingJob, registry spec.Repository) spec.Train {
-	source := job.Spec.Dataset.Source.ConfigMap
+	source := sourceOf(job)
 	return spec.Train{
 		Name:       job.Name,
-		Source:     datasetDirectory + "/" + source.Key,
-		SourceName: sourceName(job),
+		Source:     source.location,
+		SourceName: source.name,
 		Dataset:    job.Spec.Dataset,
 		Network:    job.Spec.Network,
 		Training:   job.Spec.Training,
@@ -80,12 +80,6 @@ func trainSpec(job *v1alpha1.TrainingJob, registry spec.Repository) spec.Train {
 		},
 		Lineage: spec.Lineage{Namespace: job.Namespace, Job: job.Name, UID: string(job.UID)},
 	}
-}
-
-// sourceName is what messages call the dataset.
-func sourceName(job *v1alpha1.TrainingJob) string {
-	source := job.Spec.Dataset.Source.ConfigMap
-	return fmt.Sprintf("ConfigMap %s/%s, key %s", job.Namespace, source.Name, source.Key)
 }
 
 // failurePolicy tells what is worth another try: nothing, when the trainer
@@ -115,7 +109,8 @@ func failurePolicy() *batchv1.PodFailurePolicy {
 }
 
 func podSpec(job *v1alpha1.TrainingJob, image, train string) corev1.PodSpec {
-	source := job.Spec.Dataset.Source.ConfigMap
+	source := sourceOf(job)
+	volumes, mounts := podVolumes(source)
 	return corev1.PodSpec{
 		RestartPolicy:                corev1.RestartPolicyNever,
 		AutomountServiceAccountToken: new(false),
@@ -131,10 +126,11 @@ func podSpec(job *v1alpha1.TrainingJob, image, train string) corev1.PodSpec {
 			Name:    trainerContainer,
 			Image:   image,
 			Command: []string{"/trainer"},
-			Env: []corev1.EnvVar{
+			Env: append([]corev1.EnvVar{
 				{Name: spec.TrainVariable, Value: train},
 				{Name: "TMPDIR", Value: scratchDirectory},
-			},
+			}, source.env...),
+			EnvFrom:   source.envFrom,
 			Ports:     []corev1.ContainerPort{{Name: "progress", ContainerPort: spec.ProgressPort, Protocol: corev1.ProtocolTCP}},
 			Resources: trainerResources(job),
 			SecurityContext: &corev1.SecurityContext{
@@ -142,19 +138,22 @@ func podSpec(job *v1alpha1.TrainingJob, image, train string) corev1.PodSpec {
 				ReadOnlyRootFilesystem:   new(true),
 				Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 			},
-			VolumeMounts: []corev1.VolumeMount{
-				{Name: "dataset", MountPath: datasetDirectory, ReadOnly: true},
-				{Name: "scratch", MountPath: scratchDirectory},
-			},
+			VolumeMounts: mounts,
 		}},
-		Volumes: []corev1.Volume{
-			{Name: "dataset", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-				LocalObjectReference: corev1.LocalObjectReference{Name: source.Name},
-				Items:                []corev1.KeyToPath{{Key: source.Key, Path: source.Key}},
-			}}},
-			{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
-		},
+		Volumes: volumes,
 	}
+}
+
+// podVolumes are the dataset, unless the trainer fetches it, and room for what
+// the trainer fetches and writes.
+func podVolumes(s source) ([]corev1.Volume, []corev1.VolumeMount) {
+	volumes := []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+	mounts := []corev1.VolumeMount{{Name: "scratch", MountPath: scratchDirectory}}
+	if s.volume != nil {
+		volumes = append(volumes, corev1.Volume{Name: "dataset", VolumeSource: *s.volume})
+		mounts = append(mounts, corev1.VolumeMount{Name: "dataset", MountPath: datasetDirectory, ReadOnly: true})
+	}
+	return volumes, mounts
 }
 
 func trainerResources(job *v1alpha1.TrainingJob) corev1.ResourceRequirements {

@@ -27,7 +27,10 @@ type observation struct {
 	pods []corev1.Pod
 	// progress that the running pod reports; nil when none does.
 	progress *spec.Progress
-	now      time.Time
+	// warning is what the kubelet says last of the newest pod while it doesn't
+	// start; empty when it says nothing.
+	warning string
+	now     time.Time
 }
 
 // obstacle is something that a person has to put right before the run starts.
@@ -71,7 +74,7 @@ func judge(o observation) outcome {
 	case newest != nil && newest.Status.Phase == corev1.PodRunning:
 		return outcome{state: v1alpha1.StateTraining, reason: v1alpha1.ReasonTraining, message: fmt.Sprintf("pod %s trains", newest.Name)}
 	case newest != nil:
-		return outcome{state: v1alpha1.StatePending, reason: v1alpha1.ReasonPodPending, message: pendingMessage(newest)}
+		return outcome{state: v1alpha1.StatePending, reason: v1alpha1.ReasonPodPending, message: pendingMessage(newest, o.warning)}
 	}
 	return outcome{state: v1alpha1.StatePending, reason: v1alpha1.ReasonPodPending, message: "waiting for the run's pod to be created"}
 }
@@ -259,7 +262,7 @@ func retryMessage(job *batchv1.Job, last *attempt, attempts int) string {
 }
 
 // pendingMessage says what keeps a pod from running.
-func pendingMessage(pod *corev1.Pod) string {
+func pendingMessage(pod *corev1.Pod, warning string) string {
 	for _, status := range pod.Status.ContainerStatuses {
 		if waiting := status.State.Waiting; waiting != nil && waiting.Message != "" {
 			return fmt.Sprintf("pod %s can't start: %s: %s", pod.Name, waiting.Reason, waiting.Message)
@@ -270,7 +273,34 @@ func pendingMessage(pod *corev1.Pod) string {
 			return fmt.Sprintf("pod %s can't be scheduled: %s", pod.Name, condition.Message)
 		}
 	}
+	if warning != "" {
+		return fmt.Sprintf("pod %s can't start: %s", pod.Name, warning)
+	}
 	return fmt.Sprintf("pod %s is starting", pod.Name)
+}
+
+// newestWarning is reason and message of the Event that was seen last.
+func newestWarning(events []corev1.Event) string {
+	var newest *corev1.Event
+	for i := range events {
+		if newest == nil || lastSeen(&events[i]).After(lastSeen(newest)) {
+			newest = &events[i]
+		}
+	}
+	if newest == nil {
+		return ""
+	}
+	return newest.Reason + ": " + newest.Message
+}
+
+func lastSeen(event *corev1.Event) time.Time {
+	if event.Series != nil {
+		return event.Series.LastObservedTime.Time
+	}
+	if !event.LastTimestamp.IsZero() {
+		return event.LastTimestamp.Time
+	}
+	return event.EventTime.Time
 }
 
 func terminatedTrainer(pod *corev1.Pod) *corev1.ContainerStateTerminated {

@@ -160,7 +160,7 @@ func TestTurnsAreToldOnce(t *testing.T) {
 func TestSourceName(t *testing.T) {
 	job := &v1alpha1.TrainingJob{ObjectMeta: metav1.ObjectMeta{Name: "iris", Namespace: "default"}}
 	job.Spec.Dataset.Source.ConfigMap = &spec.KeyReference{Name: "flowers", Key: "iris.csv"}
-	if got, want := sourceName(job), "ConfigMap default/flowers, key iris.csv"; got != want {
+	if got, want := sourceOf(job).name, "ConfigMap default/flowers, key iris.csv"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -235,8 +235,15 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
 - name: dev.trainyard.trainyard.runtime.spec.Activation
   scalar: string
-- name: dev.trainyard.trainyard.runtime.spec.ClassWeight
-  scalar: numeric
+- name: dev.trainyard.trainyard.runtime.spec.ClaimReference
+  map:
+    fields:
+    - name: claimName
+      type:
+        scalar: string
+    - name: path
+      type:
+        scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.Dataset
   map:
     fields:
@@ -257,6 +264,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: label
       type:
         scalar: string
+    - name: missing
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Missing
+    - name: oneHot
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
     - name: scaling
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.Scaling
@@ -273,28 +289,32 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: configMap
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.KeyReference
-- name: dev.trainyard.trainyard.runtime.spec.EarlyStopping
-  map:
-    fields:
-    - name: minDelta
+    - name: https
       type:
-        scalar: numeric
-    - name: monitor
+        namedType: dev.trainyard.trainyard.runtime.spec.HTTPSSource
+    - name: persistentVolumeClaim
       type:
-        namedType: dev.trainyard.trainyard.runtime.spec.Monitor
-      default: ValidationLoss
-    - name: patience
+        namedType: dev.trainyard.trainyard.runtime.spec.ClaimReference
+    - name: s3
       type:
-        scalar: numeric
-      default: 5
-    - name: restoreBestWeights
+        namedType: dev.trainyard.trainyard.runtime.spec.S3Source
+    - name: secret
       type:
-        scalar: boolean
-      default: true
+        namedType: dev.trainyard.trainyard.runtime.spec.KeyReference
 - name: dev.trainyard.trainyard.runtime.spec.Format
   scalar: string
-- name: dev.trainyard.trainyard.runtime.spec.Initializer
-  scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.HTTPSSource
+  map:
+    fields:
+    - name: credentialsSecret
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.SecretName
+    - name: sha256
+      type:
+        scalar: string
+    - name: url
+      type:
+        scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.KeyReference
   map:
     fields:
@@ -310,27 +330,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: activation
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.Activation
-    - name: alpha
-      type:
-        scalar: numeric
-    - name: bias
-      type:
-        scalar: boolean
-    - name: epsilon
-      type:
-        scalar: numeric
-    - name: initializer
-      type:
-        namedType: dev.trainyard.trainyard.runtime.spec.Initializer
-    - name: momentum
-      type:
-        scalar: numeric
-    - name: rate
-      type:
-        scalar: numeric
-    - name: regularization
-      type:
-        namedType: dev.trainyard.trainyard.runtime.spec.Penalty
+      default: Linear
     - name: type
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.LayerType
@@ -344,7 +344,16 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.Metric
   scalar: string
-- name: dev.trainyard.trainyard.runtime.spec.Monitor
+- name: dev.trainyard.trainyard.runtime.spec.Missing
+  map:
+    fields:
+    - name: policy
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.MissingPolicy
+    - name: value
+      type:
+        scalar: numeric
+- name: dev.trainyard.trainyard.runtime.spec.MissingPolicy
   scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.Network
   map:
@@ -361,119 +370,57 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.trainyard.trainyard.runtime.spec.Optimizer
   map:
     fields:
-    - name: beta1
-      type:
-        scalar: numeric
-    - name: beta2
-      type:
-        scalar: numeric
-    - name: centered
-      type:
-        scalar: boolean
-    - name: clipNorm
-      type:
-        scalar: numeric
-    - name: clipValue
-      type:
-        scalar: numeric
-    - name: epsilon
-      type:
-        scalar: numeric
-    - name: globalClipNorm
-      type:
-        scalar: numeric
     - name: learningRate
-      type:
-        scalar: numeric
-    - name: momentum
       type:
         scalar: numeric
     - name: name
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.OptimizerName
       default: Adam
-    - name: nesterov
-      type:
-        scalar: boolean
-    - name: rho
-      type:
-        scalar: numeric
-    - name: schedule
-      type:
-        namedType: dev.trainyard.trainyard.runtime.spec.Schedule
-    - name: weightDecay
-      type:
-        scalar: numeric
 - name: dev.trainyard.trainyard.runtime.spec.OptimizerName
   scalar: string
-- name: dev.trainyard.trainyard.runtime.spec.Penalty
+- name: dev.trainyard.trainyard.runtime.spec.S3Source
   map:
     fields:
-    - name: l1
+    - name: bucket
       type:
-        scalar: numeric
-    - name: l2
+        scalar: string
+    - name: credentialsSecret
       type:
-        scalar: numeric
-- name: dev.trainyard.trainyard.runtime.spec.Regularization
-  map:
-    fields:
-    - name: l1
+        namedType: dev.trainyard.trainyard.runtime.spec.SecretName
+    - name: endpoint
       type:
-        scalar: numeric
-    - name: l2
+        scalar: string
+      default: s3.amazonaws.com
+    - name: key
       type:
-        scalar: numeric
-    - name: lambda
+        scalar: string
+    - name: plainHTTP
       type:
-        scalar: numeric
+        scalar: boolean
+    - name: region
+      type:
+        scalar: string
+      default: us-east-1
 - name: dev.trainyard.trainyard.runtime.spec.Scaling
   scalar: string
-- name: dev.trainyard.trainyard.runtime.spec.Schedule
+- name: dev.trainyard.trainyard.runtime.spec.SecretName
   map:
     fields:
-    - name: alpha
-      type:
-        scalar: numeric
-    - name: decayRate
-      type:
-        scalar: numeric
-    - name: decaySteps
-      type:
-        scalar: numeric
     - name: name
       type:
-        namedType: dev.trainyard.trainyard.runtime.spec.ScheduleName
-    - name: warmupSteps
-      type:
-        scalar: numeric
-- name: dev.trainyard.trainyard.runtime.spec.ScheduleName
-  scalar: string
+        scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.Training
   map:
     fields:
-    - name: balanceClasses
-      type:
-        scalar: boolean
     - name: batchSize
       type:
         scalar: numeric
       default: 32
-    - name: classWeights
-      type:
-        map:
-          elementType:
-            namedType: dev.trainyard.trainyard.runtime.spec.ClassWeight
-    - name: earlyStopping
-      type:
-        namedType: dev.trainyard.trainyard.runtime.spec.EarlyStopping
     - name: epochs
       type:
         scalar: numeric
       default: 10
-    - name: fullBatch
-      type:
-        scalar: boolean
     - name: loss
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.Loss
@@ -488,13 +435,7 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: dev.trainyard.trainyard.runtime.spec.Optimizer
       default:
         name: Adam
-    - name: regularization
-      type:
-        namedType: dev.trainyard.trainyard.runtime.spec.Regularization
     - name: seed
-      type:
-        scalar: numeric
-    - name: topK
       type:
         scalar: numeric
 - name: io.k8s.api.core.v1.ResourceClaim
