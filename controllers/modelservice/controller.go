@@ -29,6 +29,7 @@ import (
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/controllers/scaling"
+	"trainyard.dev/trainyard/controllers/story"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -311,6 +312,6 @@ func (r *Reconciler) writeStatus(ctx context.Context, service *v1alpha1.ModelSer
 		service.Status = before
 		return fmt.Errorf("writing the status of ModelService %s: %w", service.Name, err)
 	}
-	r.tell(ctx, service, before)
+	story.Tell(ctx, r.Recorder, service, turnsOf(before, status)...)
 	return nil
 }

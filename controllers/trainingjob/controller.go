@@ -27,6 +27,7 @@ import (
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/controllers/ownership"
+	"trainyard.dev/trainyard/controllers/story"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -246,6 +247,8 @@ func (r *Reconciler) writeStatus(ctx context.Context, job *v1alpha1.TrainingJob,
 		job.Status = before
 		return fmt.Errorf("writing the status of TrainingJob %s: %w", job.Name, err)
 	}
-	r.tell(ctx, job, before)
+	if turn, ok := turnOf(before, status); ok {
+		story.Tell(ctx, r.Recorder, job, turn)
+	}
 	return nil
 }
