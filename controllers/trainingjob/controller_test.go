@@ -349,6 +349,59 @@ func TestSchemaRefuses(t *testing.T) {
 		{"no source", func(j *v1alpha1.TrainingJob) { j.Spec.Dataset.Source.ConfigMap = nil }, "name a source for the dataset"},
 		{"nothing to train on", func(j *v1alpha1.TrainingJob) { j.Spec.Dataset.ValidationFraction = 1 }, "validationFraction"},
 		{"a negative rate", func(j *v1alpha1.TrainingJob) { j.Spec.Training.Optimizer.LearningRate = -1 }, "learningRate"},
+		{"numbers of classes", func(j *v1alpha1.TrainingJob) { j.Spec.Training.Metrics = []spec.Metric{spec.R2} }, "MAE, RMSE and R2 need a loss for numbers"},
+		{"the area under a curve of numbers", func(j *v1alpha1.TrainingJob) {
+			j.Spec.Training.Loss, j.Spec.Training.Metrics = spec.Huber, []spec.Metric{spec.MAE, spec.AUC}
+		}, "F1 and AUC; for numbers use MAE, RMSE or R2"},
+		{"the first few of two classes", func(j *v1alpha1.TrainingJob) {
+			j.Spec.Training.Loss, j.Spec.Training.Metrics = spec.BinaryCrossentropy, []spec.Metric{spec.TopKAccuracy}
+			j.Spec.Network.Layers[1] = spec.Layer{Units: 1, Activation: spec.Sigmoid}
+		}, "metric TopKAccuracy needs loss CategoricalCrossentropy"},
+		{"topK of nothing", func(j *v1alpha1.TrainingJob) { j.Spec.Training.TopK = 3 }, "topK belongs to the metric TopKAccuracy"},
+		{"lambda of classes", func(j *v1alpha1.TrainingJob) { j.Spec.Training.Regularization.Lambda = 1 }, "regularization.lambda belongs to loss LeastSquares"},
+		{"a negative penalty", func(j *v1alpha1.TrainingJob) { j.Spec.Training.Regularization.L2 = -1 }, "spec.training.regularization.l2"},
+		{"two sizes of a batch", func(j *v1alpha1.TrainingJob) {
+			j.Spec.Training.BatchSize, j.Spec.Training.FullBatch = 64, true
+		}, "leave batchSize out, or fullBatch"},
+		{"class weights of numbers", func(j *v1alpha1.TrainingJob) {
+			j.Spec.Training.Loss, j.Spec.Training.Metrics = spec.Huber, nil
+			j.Spec.Training.ClassWeights = map[string]spec.ClassWeight{"1": 2}
+		}, "classWeights and balanceClasses need a loss for classes"},
+		{"two kinds of class weights", func(j *v1alpha1.TrainingJob) {
+			j.Spec.Training.BalanceClasses, j.Spec.Training.ClassWeights = true, map[string]spec.ClassWeight{"1": 2}
+		}, "leave classWeights out, or balanceClasses"},
+		{"a negative class weight", func(j *v1alpha1.TrainingJob) {
+			j.Spec.Training.ClassWeights = map[string]spec.ClassWeight{"1": -2}
+		}, "spec.training.classWeights.1"},
+		{"stopping for what is not measured", func(j *v1alpha1.TrainingJob) {
+			j.Spec.Training.EarlyStopping = &spec.EarlyStopping{Monitor: "ValidationF1"}
+		}, "earlyStopping.monitor names a metric that is not measured"},
+		{"stopping for what nobody knows", func(j *v1alpha1.TrainingJob) {
+			j.Spec.Training.EarlyStopping = &spec.EarlyStopping{Monitor: "val_loss"}
+		}, `Unsupported value: "val_loss"`},
+		{"dropout at the end", func(j *v1alpha1.TrainingJob) {
+			j.Spec.Network.Layers = append(j.Spec.Network.Layers, spec.Layer{Type: spec.Dropout, Rate: 0.5})
+		}, "it has to be a Dense layer"},
+		{"units of dropout", first(spec.Layer{Type: spec.Dropout, Rate: 0.5, Units: 3}), "regularization belong to a Dense layer"},
+		{"dropout without a rate", first(spec.Layer{Type: spec.Dropout}), "a Dropout layer needs rate"},
+		{"dropout of everything", first(spec.Layer{Type: spec.Dropout, Rate: 1}), "layers[0].rate"},
+		{"the rate of a Dense layer", first(spec.Layer{Units: 3, Rate: 0.5}), "rate belongs to a Dropout layer"},
+		{"the momentum of a Dense layer", first(spec.Layer{Units: 3, Momentum: 0.5}), "belong to a BatchNormalization layer"},
+		{"alpha of ReLU", first(spec.Layer{Units: 3, Activation: spec.ReLU, Alpha: 0.5}), "alpha belongs to activation LeakyReLU or ELU"},
+		{"an unknown initializer", first(spec.Layer{Units: 3, Initializer: "Zeros"}), `Unsupported value: "Zeros"`},
+		{"momentum of Adam", optimizer(spec.Optimizer{Momentum: 0.9}), "momentum belongs to the optimizers SGD and RMSprop"},
+		{"Nesterov and RMSprop", optimizer(spec.Optimizer{Name: spec.RMSprop, Momentum: 0.9, Nesterov: true}), "nesterov belongs to the optimizer SGD"},
+		{"Nesterov without momentum", optimizer(spec.Optimizer{Name: spec.SGD, Nesterov: true}), "set momentum, too"},
+		{"momentum of 1", optimizer(spec.Optimizer{Name: spec.SGD, Momentum: 1}), "optimizer.momentum"},
+		{"rho of SGD", optimizer(spec.Optimizer{Name: spec.SGD, Rho: 0.9}), "rho and centered belong to the optimizer RMSprop"},
+		{"beta1 of SGD", optimizer(spec.Optimizer{Name: spec.SGD, Beta1: new(0.9)}), "beta1 and beta2 belong to the optimizers Adam and AdamW"},
+		{"epsilon of SGD", optimizer(spec.Optimizer{Name: spec.SGD, Epsilon: 1e-7}), "SGD divides by nothing"},
+		{"decay of Adam", optimizer(spec.Optimizer{WeightDecay: new(0.01)}), "weightDecay belongs to the optimizer AdamW"},
+		{"two ways to clip", optimizer(spec.Optimizer{ClipNorm: 1, ClipValue: 1}), "keep one of clipNorm, globalClipNorm and clipValue"},
+		{"Step without a factor", optimizer(spec.Optimizer{Schedule: spec.Schedule{Name: spec.StepSchedule}}), "Exponential and Step need decayRate"},
+		{"Cosine with a factor", optimizer(spec.Optimizer{Schedule: spec.Schedule{Name: spec.CosineSchedule, DecayRate: 0.5}}), "the others have none"},
+		{"steps of Constant", optimizer(spec.Optimizer{Schedule: spec.Schedule{Name: spec.ConstantSchedule, DecaySteps: 5}}), "the schedule Constant changes nothing"},
+		{"warm-up of Step", optimizer(spec.Optimizer{Schedule: spec.Schedule{Name: spec.StepSchedule, DecayRate: 0.5, WarmupSteps: 5}}), "belong to the schedule Cosine"},
 		{"a long name", func(j *v1alpha1.TrainingJob) { j.Name = strings.Repeat("x", 60) }, "52 characters at most"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -359,6 +412,53 @@ func TestSchemaRefuses(t *testing.T) {
 				t.Errorf("got %v, want ...%q...", err, test.message)
 			}
 		})
+	}
+}
+
+// first changes the first layer of a TrainingJob, and optimizer its optimizer.
+func first(l spec.Layer) func(*v1alpha1.TrainingJob) {
+	return func(j *v1alpha1.TrainingJob) { j.Spec.Network.Layers[0] = l }
+}
+
+func optimizer(o spec.Optimizer) func(*v1alpha1.TrainingJob) {
+	return func(j *v1alpha1.TrainingJob) { j.Spec.Training.Optimizer = o }
+}
+
+// Everything that a recipe for classes, or for numbers, can say at once.
+func TestSchemaAccepts(t *testing.T) {
+	classes := sample(server.Namespace(t))
+	classes.Spec.Network.Layers = []spec.Layer{
+		{Units: 8, Activation: spec.LeakyReLU, Alpha: 0.01, Initializer: spec.HeNormal, Bias: new(false), Regularization: spec.Penalty{L1: 1e-4}},
+		{Type: spec.BatchNormalization, Momentum: 0.9, Epsilon: 1e-5},
+		{Type: spec.Dropout, Rate: 0.5},
+		{Units: 8, Activation: spec.Softmax},
+	}
+	training := &classes.Spec.Training
+	training.Optimizer = spec.Optimizer{
+		Name: spec.AdamW, LearningRate: 1, Beta1: new(0.0), Beta2: new(0.99), Epsilon: 1, WeightDecay: new(0.0), GlobalClipNorm: 1,
+		Schedule: spec.Schedule{Name: spec.CosineSchedule, DecaySteps: 1000, WarmupSteps: 10, Alpha: 1},
+	}
+	training.Metrics = []spec.Metric{spec.Accuracy, spec.TopKAccuracy, spec.Precision, spec.Recall, spec.F1, spec.AUC}
+	training.TopK, training.FullBatch = 3, true
+	training.Regularization.L2 = 1e-3
+	training.ClassWeights = map[string]spec.ClassWeight{"0": 0, "1": 20}
+	training.EarlyStopping = &spec.EarlyStopping{Monitor: "ValidationF1", Patience: 3, MinDelta: 1e-3, RestoreBestWeights: new(false)}
+
+	numbers := sample(server.Namespace(t))
+	numbers.Spec.Network.Layers = []spec.Layer{{Units: 1}}
+	numbers.Spec.Training = spec.Training{
+		Loss: spec.LeastSquares, Regularization: spec.Regularization{Lambda: 1}, Metrics: []spec.Metric{spec.MAE, spec.RMSE, spec.R2},
+		Optimizer:     spec.Optimizer{Name: spec.SGD, Momentum: 0.9, Nesterov: true, ClipValue: 1, Schedule: spec.Schedule{Name: spec.ExponentialSchedule, DecayRate: 0.9}},
+		EarlyStopping: &spec.EarlyStopping{},
+	}
+	for _, job := range []*v1alpha1.TrainingJob{classes, numbers} {
+		if err := server.Client.Create(t.Context(), job, client.DryRunAll); err != nil {
+			t.Error(err)
+		}
+	}
+	stopping := numbers.Spec.Training.EarlyStopping
+	if stopping.Monitor != spec.MonitorValidationLoss || stopping.Patience != 5 || !*stopping.RestoreBestWeights {
+		t.Errorf("defaults are %+v", stopping)
 	}
 }
 

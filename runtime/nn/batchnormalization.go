@@ -23,6 +23,10 @@ type BatchNormalization struct {
 	Gamma, Beta, Mean, Variance []float32
 	// Epsilon is added to the variance before its square root divides.
 	Epsilon float32
+	// Momentum says, while it is trained, how slowly Mean and Variance move: in
+	// each step, average = Momentum*average + (1-Momentum)*batch. 0 stands for
+	// Keras's default.
+	Momentum float32
 }
 
 // NewBatchNormalization returns the layer as training starts with it: gamma 1,
@@ -54,6 +58,9 @@ func (l *BatchNormalization) validate(inputs int) error {
 		length("mean", l.Mean, inputs), length("variance", l.Variance, inputs))
 	if err != nil {
 		return err
+	}
+	if !(l.Momentum >= 0 && l.Momentum < 1) {
+		return fmt.Errorf("momentum is %v; it must be at least 0 and below 1", l.Momentum)
 	}
 	for j, v := range l.Variance {
 		if !(v+l.Epsilon > 0) {
@@ -131,16 +138,23 @@ func (t *trainedBatchNormalization) measure(x blas32.General) {
 			t.variance[j] += d * d / n
 		}
 	}
+	momentum := t.momentum()
 	for j, v := range t.variance {
 		t.inverse[j] = float32(1 / math.Sqrt(v+float64(t.Epsilon)))
-		t.Mean[j] = moved(t.Mean[j], t.mean[j])
-		t.Variance[j] = moved(t.Variance[j], v)
+		t.Mean[j] = moved(t.Mean[j], t.mean[j], momentum)
+		t.Variance[j] = moved(t.Variance[j], v, momentum)
 	}
 }
 
-func moved(average float32, batch float64) float32 {
-	const m = BatchNormalizationMomentum
-	return float32(float64(average)*m + batch*(1-m))
+func (l *BatchNormalization) momentum() float64 {
+	if l.Momentum == 0 {
+		return BatchNormalizationMomentum
+	}
+	return float64(l.Momentum)
+}
+
+func moved(average float32, batch, momentum float64) float32 {
+	return float32(float64(average)*momentum + batch*(1-momentum))
 }
 
 // backward: with n rows and y = gamma*normalized + beta,

@@ -200,7 +200,10 @@ func TestLeastSquaresPenalty(t *testing.T) {
 			t.Fatal(err)
 		}
 		loss := trainer.Gradients(x, y, nil)
-		evaluated := trainer.Evaluate(x, y, nil)
+		evaluated, err := trainer.Evaluate(t.Context(), x, y, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		weight, bias := trainer.Parameters()[0], trainer.Parameters()[1]
 		if math.Abs(loss-c.loss) > 1e-6 || evaluated != loss {
 			t.Errorf("m = %d: loss is %v, evaluated %v, want %v", c.rows, loss, evaluated, c.loss)

@@ -21,12 +21,24 @@ const (
 	HeNormal
 )
 
+var initializerNames = [...]string{"GlorotUniform", "GlorotNormal", "HeUniform", "HeNormal"}
+
 // String returns the initializer's name.
 func (i Initializer) String() string {
-	if names := [...]string{"GlorotUniform", "GlorotNormal", "HeUniform", "HeNormal"}; int(i) < len(names) {
-		return names[i]
+	if int(i) < len(initializerNames) {
+		return initializerNames[i]
 	}
 	return fmt.Sprintf("Initializer(%d)", uint8(i))
+}
+
+// ParseInitializer returns the initializer of that name.
+func ParseInitializer(name string) (Initializer, error) {
+	for i, n := range initializerNames {
+		if n == name {
+			return Initializer(i), nil
+		}
+	}
+	return 0, fmt.Errorf("unknown initializer %q; known are %v", name, initializerNames)
 }
 
 // Fill draws the weights of an outputs x inputs matrix from random.

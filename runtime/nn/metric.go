@@ -59,7 +59,8 @@ func (a *Accuracy) Value() float64 { return ratio(float64(a.right), float64(a.ro
 func (a *Accuracy) Reset() { *a = Accuracy{} }
 
 // TopKAccuracy is the fraction of rows for which fewer than K classes were held
-// for more probable than the right one.
+// for more probable than the right one. Predictions have a column for each
+// class.
 type TopKAccuracy struct {
 	// K is customarily 5, which 0 stands for.
 	K           int

@@ -2,6 +2,9 @@ package nn
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -248,7 +251,7 @@ func TestNothingIsAllocated(t *testing.T) {
 		if n := testing.AllocsPerRun(5, step); n != 0 {
 			t.Errorf("width %d: a training step allocates %v times", width, n)
 		}
-		if n := testing.AllocsPerRun(5, func() { trainer.Evaluate(x, y, nil) }); n != 0 {
+		if n := testing.AllocsPerRun(5, func() { mustEvaluate(t, trainer, x, y, nil) }); n != 0 {
 			t.Errorf("width %d: Evaluate allocates %v times", width, n)
 		}
 		w := trainer.network.NewWorkspace(x.Rows)
@@ -279,13 +282,84 @@ func TestEvaluate(t *testing.T) {
 		return trainer
 	}
 	var got, want Accuracy
-	loss := newTrainer(1).Evaluate(x, y, weights, &got)
+	loss := mustEvaluate(t, newTrainer(1), x, y, weights, &got)
 	want.Add(n.Predict(x, n.NewWorkspace(rows)), y)
 	if got != want {
 		t.Errorf("the metric saw %+v, want %+v", got, want)
 	}
 	if trained := newTrainer(rows).Gradients(x, y, weights); math.Abs(trained-loss) > 1e-9 {
 		t.Errorf("the loss is %v in training and %v in Evaluate", trained, loss)
+	}
+}
+
+func mustEvaluate(t *testing.T, trainer *Trainer, x blas32.General, y, weights []float32, metrics ...Metric) float64 {
+	t.Helper()
+	loss, err := trainer.Evaluate(t.Context(), x, y, weights, metrics...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loss
+}
+
+func TestEvaluateStops(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	trainer, _, x, y := training(t, 8)
+	if _, err := trainer.Evaluate(ctx, x, y, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// Who copies the tensors has all of a network: parameters and moving averages.
+func TestTensors(t *testing.T) {
+	build := func() (*Network, *Trainer) {
+		n := &Network{Inputs: 4, Layers: []Layer{NewDense(4, 5, Activation{Kind: Tanh}), NewBatchNormalization(5), &Dropout{Rate: 0.5}, NewDense(5, 3, Activation{Kind: Softmax})}}
+		n.Layers[3].(*Dense).Bias = nil
+		trainer, err := NewTrainer(n, CategoricalCrossentropy{}, 8, random(3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n, trainer
+	}
+	n, trainer := build()
+	n.Initialize(GlorotUniform, random(1))
+	x, y := randomMatrix(8, 4, random(2)), randomTargets(CategoricalCrossentropy{}, 8, 3, random(2))
+	trainer.Gradients(x, y, nil)
+	NewOptimizer(SGD{}, Constant(0.1), trainer.Parameters()).Step()
+
+	other, _ := build()
+	var names []string
+	for i, tensor := range n.Tensors() {
+		names = append(names, tensor.Name)
+		copy(other.Tensors()[i].Value, tensor.Value)
+	}
+	if want := "[layers.0.weight layers.0.bias layers.1.gamma layers.1.beta layers.1.mean layers.1.variance layers.3.weight]"; fmt.Sprint(names) != want {
+		t.Errorf("the tensors are %v, want %v", names, want)
+	}
+	got, want := other.Predict(x, other.NewWorkspace(8)), n.Predict(x, n.NewWorkspace(8))
+	if !slices.Equal(got.Data, want.Data) {
+		t.Error("the copy answers otherwise")
+	}
+}
+
+func TestParseInitializer(t *testing.T) {
+	for _, i := range []Initializer{GlorotUniform, GlorotNormal, HeUniform, HeNormal} {
+		if got, err := ParseInitializer(i.String()); got != i || err != nil {
+			t.Errorf("%v is read as %v, error %v", i, got, err)
+		}
+	}
+	if _, err := ParseInitializer("Zeros"); err == nil {
+		t.Error("Zeros is known")
+	}
+}
+
+func TestBatchNormalizationMomentum(t *testing.T) {
+	l := NewBatchNormalization(1)
+	l.Momentum = 0.5
+	trained := l.trained(2, 1, nil)
+	trained.forward(matrix(2, 1, []float32{3, 7})) // mean 5, variance 4
+	if l.Mean[0] != 2.5 || l.Variance[0] != 2.5 {
+		t.Errorf("after one batch mean is %v and variance %v, want 2.5 and 2.5", l.Mean[0], l.Variance[0])
 	}
 }
 

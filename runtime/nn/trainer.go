@@ -1,6 +1,7 @@
 package nn
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -175,11 +176,15 @@ func (t *Trainer) penalty(layer, rows int) Penalty {
 
 // Evaluate computes the loss of any number of rows, with its penalties, as the
 // network stands: nothing is dropped or moved. Every metric gets all the
-// predictions. Evaluate allocates nothing itself.
-func (t *Trainer) Evaluate(x blas32.General, y, weights []float32, metrics ...Metric) float64 {
+// predictions. Evaluate allocates nothing itself. When ctx is done it stops and
+// returns ctx's error.
+func (t *Trainer) Evaluate(ctx context.Context, x blas32.General, y, weights []float32, metrics ...Metric) (float64, error) {
 	var loss float64
 	targets := t.loss.targets(t.network.Outputs())
 	for from := 0; from < x.Rows; from += t.workspace.rows {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
 		to := min(from+t.workspace.rows, x.Rows)
 		z := t.network.Predict(part(x, from, 0, to-from, x.Cols), t.workspace)
 		var w []float32
@@ -199,7 +204,7 @@ func (t *Trainer) Evaluate(x blas32.General, y, weights []float32, metrics ...Me
 			loss += t.penalty(p.layer, x.Rows).value(p.Value)
 		}
 	}
-	return loss
+	return loss, nil
 }
 
 // NonFinite looks for the first layer that holds an infinite number or NaN in

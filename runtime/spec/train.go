@@ -20,6 +20,22 @@ type Train struct {
 	Repository Repository `json:"repository"`
 	// Lineage tells where the model comes from. It is stored with the model.
 	Lineage Lineage `json:"lineage"`
+	// Checkpoint says where the run keeps what it needs to go on after an
+	// interruption. Nil: it starts from the beginning.
+	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
+}
+
+// Checkpoint says where and how often a run keeps its state. It also does so
+// when it is asked to stop, and when training is over and the model is about to
+// be pushed. With both intervals, whichever comes first counts; with none, it is
+// a minute.
+type Checkpoint struct {
+	// Directory is one run's own. It outlives the pod.
+	Directory string `json:"directory"`
+	// EverySteps is the number of steps between two checkpoints.
+	EverySteps int64 `json:"everySteps,omitempty"`
+	// EverySeconds is the time between two checkpoints.
+	EverySeconds float64 `json:"everySeconds,omitempty"`
 }
 
 // Repository is a place in an OCI registry.
@@ -64,6 +80,11 @@ type Progress struct {
 	SamplesPerSecond float64            `json:"samplesPerSecond"`
 	// SecondsLeft is an estimate from the pace so far.
 	SecondsLeft float64 `json:"secondsLeft"`
+	// BestEpoch, with early stopping, is the best epoch so far; 0: none yet.
+	BestEpoch int32 `json:"bestEpoch,omitempty"`
+	// StoppedEarly tells that Epoch is the last one although more were asked
+	// for.
+	StoppedEarly bool `json:"stoppedEarly,omitempty"`
 }
 
 // Result is what a trainer leaves as its termination message: at most 4096
@@ -72,8 +93,14 @@ type Result struct {
 	// Model is set when a model was published.
 	Model         *Model             `json:"model,omitempty"`
 	DatasetDigest string             `json:"datasetDigest,omitempty"`
-	Progress      *Progress          `json:"progress,omitempty"`
-	Metrics       map[string]float64 `json:"metrics,omitempty"`
+	// Progress is where the run ended; Progress.StoppedEarly and Progress.Epoch
+	// tell whether and where it stopped early.
+	Progress *Progress `json:"progress,omitempty"`
+	// Epoch is the one after which the published weights stood: with early
+	// stopping, the best one.
+	Epoch int32 `json:"epoch,omitempty"`
+	// Metrics are those of the published weights.
+	Metrics map[string]float64 `json:"metrics,omitempty"`
 	// Failure is set when there is no model.
 	Failure *Failure `json:"failure,omitempty"`
 }

@@ -25,67 +25,91 @@ func stream(seed int64, purpose string, part int32) *rand.PCG {
 
 // networkOf builds the network with its first weights.
 func networkOf(n spec.Network, inputs int, seed int64) (*nn.Network, error) {
+	random := rand.New(stream(seed, "weights", 0))
 	network, width := &nn.Network{Inputs: inputs}, inputs
-	for _, l := range n.Layers {
-		activation, err := nn.ParseActivation(string(l.Activation))
+	for i, l := range n.Layers {
+		layer, err := layerOf(l, width, random)
 		if err != nil {
-			return nil, err
+			return nil, networkInvalid("network.layers[%d]%w", i, err)
 		}
-		network.Layers = append(network.Layers, nn.NewDense(width, int(l.Units), activation))
-		width = int(l.Units)
+		network.Layers = append(network.Layers, layer)
+		width = layer.Outputs(width)
 	}
-	network.Initialize(nn.GlorotUniform, rand.New(stream(seed, "weights", 0)))
 	return network, nil
 }
 
-func lossOf(l spec.Loss) (nn.Loss, error) {
-	switch l {
+// layerOf builds a layer for that many inputs. Its error follows on the
+// layer's name.
+func layerOf(l spec.Layer, inputs int, random *rand.Rand) (nn.Layer, error) {
+	switch l.Type {
+	case spec.Dense:
+		return denseOf(l, inputs, random)
+	case spec.Dropout:
+		return &nn.Dropout{Rate: float32(l.Rate)}, nil
+	case spec.BatchNormalization:
+		layer := nn.NewBatchNormalization(inputs)
+		layer.Momentum = float32(l.Momentum)
+		layer.Epsilon = or(float32(l.Epsilon), layer.Epsilon)
+		return layer, nil
+	}
+	return nil, unknownLayer(l)
+}
+
+func denseOf(l spec.Layer, inputs int, random *rand.Rand) (nn.Layer, error) {
+	activation, err := nn.ParseActivation(string(l.Activation))
+	if err != nil {
+		return nil, fmt.Errorf(".activation: %w", err)
+	}
+	initializer, err := nn.ParseInitializer(string(l.Initializer))
+	if err != nil {
+		return nil, fmt.Errorf(".initializer: %w", err)
+	}
+	activation.Alpha = or(float32(l.Alpha), activation.Alpha)
+	layer := nn.NewDense(inputs, int(l.Units), activation)
+	if l.Bias != nil && !*l.Bias {
+		layer.Bias = nil
+	}
+	initializer.Fill(layer.Weight, random)
+	return layer, nil
+}
+
+// trainerOf returns what computes the gradients of network on batches of up to
+// rows rows. m is the number of training rows.
+func trainerOf(job spec.Train, network *nn.Network, rows, m int, dropout *rand.PCG) (*nn.Trainer, error) {
+	loss, err := lossOf(job.Training, m)
+	if err != nil {
+		return nil, err
+	}
+	trainer, err := nn.NewTrainer(network, loss, rows, rand.New(dropout))
+	if err != nil {
+		return nil, err
+	}
+	all := job.Training.Regularization
+	for i, l := range job.Network.Layers {
+		own := l.Regularization
+		trainer.Penalize(i, nn.Penalty{L1: float32(all.L1 + own.L1), L2: float32(all.L2 + own.L2)})
+	}
+	return trainer, nil
+}
+
+// lossOf returns the loss for m training rows.
+func lossOf(t spec.Training, m int) (nn.Loss, error) {
+	switch t.Loss {
 	case spec.MeanSquaredError:
 		return nn.MeanSquaredError{}, nil
 	case spec.MeanAbsoluteError:
 		return nn.MeanAbsoluteError{}, nil
 	case spec.Huber:
 		return nn.Huber{}, nil
+	case spec.LeastSquares:
+		return nn.LeastSquares{Lambda: float32(t.Regularization.Lambda), Rows: m}, nil
 	case spec.BinaryCrossentropy:
 		return nn.BinaryCrossentropy{}, nil
 	case spec.CategoricalCrossentropy:
 		return nn.CategoricalCrossentropy{}, nil
 	}
-	return nil, networkInvalid("training.loss is %q, which is not known; for classes use %s or %s, for numbers %s, %s or %s", l,
-		spec.CategoricalCrossentropy, spec.BinaryCrossentropy, spec.MeanSquaredError, spec.MeanAbsoluteError, spec.Huber)
-}
-
-func ruleOf(name spec.OptimizerName) (nn.Rule, error) {
-	switch name {
-	case spec.SGD:
-		return nn.SGD{}, nil
-	case spec.RMSprop:
-		return nn.NewRMSprop(), nil
-	case spec.Adam:
-		return nn.NewAdam(), nil
-	}
-	return nil, networkInvalid("training.optimizer.name is %q, which is not known; use %s, %s or %s", name, spec.Adam, spec.SGD, spec.RMSprop)
-}
-
-// metricForClasses has the known metrics, and whether they are for classes or
-// for numbers.
-var metricForClasses = map[spec.Metric]bool{
-	spec.Accuracy: true,
-	spec.MAE:      false,
-	spec.RMSE:     false,
-	spec.R2:       false,
-}
-
-func metricOf(name spec.Metric) nn.Metric {
-	switch name {
-	case spec.MAE:
-		return new(nn.MAE)
-	case spec.RMSE:
-		return new(nn.RMSE)
-	case spec.R2:
-		return new(nn.R2)
-	}
-	return new(nn.Accuracy)
+	return nil, networkInvalid("training.loss is %q, which is not known; for classes use %s or %s, for numbers %s, %s, %s or %s", t.Loss,
+		spec.CategoricalCrossentropy, spec.BinaryCrossentropy, spec.MeanSquaredError, spec.MeanAbsoluteError, spec.Huber, spec.LeastSquares)
 }
 
 // withScaling returns the network that takes values in the dataset's own units.

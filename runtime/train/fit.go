@@ -2,7 +2,6 @@ package train
 
 import (
 	"context"
-	"math"
 	"math/rand/v2"
 	"time"
 
@@ -14,9 +13,9 @@ import (
 )
 
 // fit is a training run between two steps. Its future depends on nothing else
-// than job, set, and, of the rest, the network's weights, the optimizer's Steps
-// and Slots, the state of dropout, epoch, step and loss: the order of an
-// epoch's rows follows from the seed.
+// than job, set, and what a checkpoint holds: position, the tensors of network,
+// optimizer and stopping, their counters, the last measures, and the state of
+// dropout. The order of an epoch's rows follows from the seed.
 type fit struct {
 	job       spec.Train
 	set       *dataset.Set
@@ -24,37 +23,51 @@ type fit struct {
 	trainer   *nn.Trainer
 	optimizer *nn.Optimizer
 	dropout   *rand.PCG
+	stopping  *stopping // nil: all epochs run
 
-	epoch int32   // that runs or ended last, from 1
-	step  int64   // of this epoch, from 1
-	loss  float64 // sum over this epoch's rows
-
-	order   []int // of this epoch's rows
-	x       blas32.General
-	y       []float32
+	position
 	metrics map[string]float64 // of the last epoch that was measured
+
+	order   []int     // of this epoch's rows
+	weights []float32 // of the rows' losses; nil: 1
+	batch   batch
 
 	monitor *Monitor
 	pace    pace
+	keeper  *keeper // of checkpoints; nil: none are kept
+}
+
+// position is where a run is.
+type position struct {
+	// Epoch is the one that runs, from 1; when the run is over, the last one.
+	Epoch int32 `json:"epoch"`
+	// Step is how many steps of the epoch were made.
+	Step int64 `json:"step"`
+	// Loss is the sum over these steps' rows.
+	Loss float64 `json:"loss"`
+	// Over is set when the last epoch was measured.
+	Over bool `json:"over"`
+}
+
+// batch is room for the rows of a step.
+type batch struct {
+	x       blas32.General
+	y       []float32
+	weights []float32
 }
 
 func newFit(job spec.Train, set *dataset.Set, monitor *Monitor) (*fit, error) {
-	seed := job.Training.Seed
-	network, err := networkOf(job.Network, len(set.Columns), seed)
+	t := job.Training
+	network, err := networkOf(job.Network, len(set.Columns), t.Seed)
 	if err != nil {
 		return nil, err
 	}
-	loss, err := lossOf(job.Training.Loss)
+	dropout, rows := new(rand.PCG), batchRows(t, set)
+	trainer, err := trainerOf(job, network, rows, set.Train.X.Rows, dropout)
 	if err != nil {
 		return nil, err
 	}
-	rule, err := ruleOf(job.Training.Optimizer.Name)
-	if err != nil {
-		return nil, err
-	}
-	dropout := stream(seed, "dropout", 0)
-	rows := batchRows(job.Training, set)
-	trainer, err := nn.NewTrainer(network, loss, rows, rand.New(dropout))
+	optimizer, err := optimizerOf(t, stepsPerEpoch(t, set), trainer.Parameters())
 	if err != nil {
 		return nil, err
 	}
@@ -63,35 +76,77 @@ func newFit(job spec.Train, set *dataset.Set, monitor *Monitor) (*fit, error) {
 		set:       set,
 		network:   network,
 		trainer:   trainer,
-		optimizer: nn.NewOptimizer(rule, nn.Constant(job.Training.Optimizer.LearningRate), trainer.Parameters()),
+		optimizer: optimizer,
 		dropout:   dropout,
+		stopping:  newStopping(t.EarlyStopping, network),
+		position:  position{Epoch: 1},
 		order:     make([]int, set.Train.X.Rows),
-		x:         blas32.General{Cols: set.Train.X.Cols, Stride: set.Train.X.Cols, Data: make([]float32, rows*set.Train.X.Cols)},
-		y:         make([]float32, rows),
+		weights:   rowWeights(t, set),
+		batch:     newBatch(rows, set),
 		monitor:   monitor,
 	}, nil
 }
 
 // batchRows is the number of rows of a full batch.
 func batchRows(t spec.Training, set *dataset.Set) int {
+	if t.FullBatch {
+		return set.Train.X.Rows
+	}
 	return min(int(t.BatchSize), set.Train.X.Rows)
 }
 
-// run goes through all epochs.
+func stepsPerEpoch(t spec.Training, set *dataset.Set) int64 {
+	rows, batch := int64(set.Train.X.Rows), int64(batchRows(t, set))
+	return (rows + batch - 1) / batch
+}
+
+// newBatch returns room for a batch of that many rows. All rows need none: they
+// are taken where they are.
+func newBatch(rows int, set *dataset.Set) batch {
+	if rows == set.Train.X.Rows {
+		return batch{}
+	}
+	columns := set.Train.X.Cols
+	return batch{
+		x:       blas32.General{Cols: columns, Stride: columns, Data: make([]float32, rows*columns)},
+		y:       make([]float32, rows),
+		weights: make([]float32, rows),
+	}
+}
+
+// run goes through all epochs that are left. An error of ctx leaves f between
+// two steps.
 func (f *fit) run(ctx context.Context) error {
 	f.pace.start(time.Now())
-	for f.epoch < f.job.Training.Epochs {
-		f.epoch, f.step, f.loss = f.epoch+1, 0, 0
-		f.shuffle()
+	for !f.Over {
 		if err := f.runEpoch(ctx); err != nil {
 			return err
 		}
-		if err := f.measure(); err != nil {
+		if err := f.measure(ctx); err != nil {
 			return err
 		}
-		f.report()
+		f.endEpoch()
 	}
 	return nil
+}
+
+// runEpoch makes the steps of the epoch that are left.
+func (f *fit) runEpoch(ctx context.Context) error {
+	f.shuffle()
+	if f.Step == 0 {
+		f.Loss, *f.dropout = 0, *stream(f.job.Training.Seed, "dropout", f.Epoch)
+	}
+	size := batchRows(f.job.Training, f.set)
+	for from := int(f.Step) * size; from < len(f.order); from += size {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := f.makeStep(f.order[from:min(from+size, len(f.order))]); err != nil {
+			return err
+		}
+		f.keeper.stepped(f, f.pace.now)
+	}
+	return ctx.Err()
 }
 
 // shuffle draws the order of the rows of this epoch.
@@ -99,88 +154,65 @@ func (f *fit) shuffle() {
 	for i := range f.order {
 		f.order[i] = i
 	}
-	random := rand.New(stream(f.job.Training.Seed, "order", f.epoch))
+	random := rand.New(stream(f.job.Training.Seed, "order", f.Epoch))
 	random.Shuffle(len(f.order), func(i, j int) { f.order[i], f.order[j] = f.order[j], f.order[i] })
 }
 
-func (f *fit) runEpoch(ctx context.Context) error {
-	batch := len(f.y)
-	for from := 0; from < len(f.order); from += batch {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		f.step++
-		rows := f.order[from:min(from+batch, len(f.order))]
-		x, y := f.gather(rows)
-		loss := f.trainer.Gradients(x, y, nil)
-		if !isFinite(loss) {
-			return f.diverged(loss)
-		}
-		f.optimizer.Step()
-		f.loss += loss * float64(len(rows))
-		if f.pace.add(len(rows), time.Now()) {
-			f.report()
-		}
+func (f *fit) makeStep(rows []int) error {
+	b := f.gather(rows)
+	loss := f.trainer.Gradients(b.x, b.y, b.weights)
+	f.Step++
+	if !isFinite(loss) {
+		return f.diverged(loss)
 	}
-	return ctx.Err()
-}
-
-// gather copies rows of the training set into one batch.
-func (f *fit) gather(rows []int) (blas32.General, []float32) {
-	from, x := f.set.Train.X, f.x
-	x.Rows = len(rows)
-	for i, r := range rows {
-		copy(x.Data[i*x.Stride:(i+1)*x.Stride], from.Data[r*from.Stride:])
-		f.y[i] = f.set.Train.Y[r]
-	}
-	return x, f.y[:len(rows)]
-}
-
-// measure computes loss and metrics of both parts of the data as the network
-// stands after the epoch.
-func (f *fit) measure() error {
-	measured := map[string]float64{}
-	f.measurePart(f.set.Train, "", measured)
-	if f.set.Validation.X.Rows > 0 {
-		f.measurePart(f.set.Validation, "Validation", measured)
-	}
-	f.metrics = measured
-	if _, ok := measured["Loss"]; !ok {
-		return f.diverged(math.NaN())
+	f.optimizer.Step()
+	f.Loss += loss * float64(len(rows))
+	if f.pace.add(len(rows), time.Now()) {
+		f.report()
 	}
 	return nil
 }
 
-// measurePart leaves out what is infinite or not defined: JSON has no word for
-// it.
-func (f *fit) measurePart(part dataset.Part, prefix string, measured map[string]float64) {
-	names := f.job.Training.Metrics
-	metrics := make([]nn.Metric, len(names))
-	for i, name := range names {
-		metrics[i] = metricOf(name)
+// gather copies rows of the training set into one batch. It takes a hundredth
+// of a step's time or less (see BenchmarkGather), so no other goroutine does it
+// ahead: waking one costs as much.
+func (f *fit) gather(rows []int) batch {
+	from, b := f.set.Train, f.batch
+	if b.y == nil {
+		return batch{x: from.X, y: from.Y, weights: f.weights}
 	}
-	if loss := f.trainer.Evaluate(part.X, part.Y, nil, metrics...); isFinite(loss) {
-		measured[prefix+"Loss"] = loss
+	b.x.Rows, b.y = len(rows), b.y[:len(rows)]
+	for i, r := range rows {
+		copy(b.x.Data[i*b.x.Stride:(i+1)*b.x.Stride], from.X.Data[r*from.X.Stride:])
+		b.y[i] = from.Y[r]
 	}
-	for i, name := range names {
-		if v := metrics[i].Value(); isFinite(v) {
-			measured[prefix+string(name)] = v
-		}
+	if f.weights == nil {
+		b.weights = nil
+		return b
+	}
+	b.weights = b.weights[:len(rows)]
+	for i, r := range rows {
+		b.weights[i] = f.weights[r]
+	}
+	return b
+}
+
+// endEpoch goes on to the next epoch, if there is one.
+func (f *fit) endEpoch() {
+	enough := f.stopping != nil && f.stopping.stop(f.Epoch, f.metrics, f.network)
+	f.Over = enough || f.Epoch == f.job.Training.Epochs
+	f.report()
+	if !f.Over {
+		f.position = position{Epoch: f.Epoch + 1}
 	}
 }
 
-// diverged explains a loss that is no number any more.
-func (f *fit) diverged(loss float64) error {
-	where := ""
-	if place := f.trainer.NonFinite(); place != "" {
-		where = "; the first number that is not finite is in " + place
+// finish leaves in the network what is to be published, and returns its
+// measures and its epoch.
+func (f *fit) finish() (metrics map[string]float64, epoch int32) {
+	if !f.stopping.restores() {
+		return f.metrics, f.Epoch
 	}
-	advice := "lower training.optimizer.learningRate"
-	if f.job.Dataset.Scaling == "" || f.job.Dataset.Scaling == spec.NoScaling {
-		advice = "set dataset.scaling to Standard, or " + advice
-	}
-	return invalidf(spec.ReasonDiverged, "the loss became %v in epoch %d, step %d%s: %s (it is %v)",
-		loss, f.epoch, f.step, where, advice, f.job.Training.Optimizer.LearningRate)
+	copyTensors(f.network.Tensors(), f.stopping.best)
+	return f.stopping.Metrics, f.stopping.BestEpoch
 }
-
-func isFinite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

@@ -60,6 +60,23 @@ func TestCheckRecipe(t *testing.T) {
 		{numbers(func(j *spec.Train) { j.Training.Metrics = []spec.Metric{"Speed"} }), `training.metrics[0] is "Speed"`},
 		{numbers(func(j *spec.Train) { j.Training.Metrics = []spec.Metric{spec.Accuracy} }), "metric Accuracy is for classes"},
 		{classes(func(j *spec.Train) { j.Training.Metrics = []spec.Metric{spec.R2} }), "metric R2 is for numbers"},
+		{classes(func(j *spec.Train) {
+			j.Training.Loss, j.Network.Layers[1], j.Training.Metrics = spec.BinaryCrossentropy, layer(1, spec.Sigmoid), []spec.Metric{spec.TopKAccuracy}
+		}), "metric TopKAccuracy needs loss CategoricalCrossentropy"},
+		{classes(func(j *spec.Train) { j.Network.Layers[1] = spec.Layer{Type: spec.Dropout, Rate: 0.5} }), "the last layer is Dropout"},
+		{classes(func(j *spec.Train) { j.Network.Layers[0] = spec.Layer{Type: spec.Dropout, Rate: 1} }), "network.layers[0].rate is 1; it must be at least 0 and below 1"},
+		{classes(func(j *spec.Train) { j.Network.Layers[0] = spec.Layer{Type: spec.BatchNormalization, Momentum: 2} }), "network.layers[0].momentum is 2"},
+		{classes(func(j *spec.Train) { j.Network.Layers[0].Initializer = "Zeros" }), `network.layers[0].initializer: unknown initializer "Zeros"`},
+		{classes(func(j *spec.Train) { j.Network.Layers[0].Regularization.L1 = -1 }), "network.layers[0].regularization.l1 is -1; it must be at least 0"},
+		{numbers(func(j *spec.Train) { j.Training.Loss, j.Training.Regularization.Lambda = spec.LeastSquares, -1 }), "training.regularization.lambda is -1"},
+		{numbers(func(j *spec.Train) { j.Training.Optimizer.Beta2 = new(1.0) }), "optimizer.beta2 is 1; it must be at least 0 and below 1"},
+		{numbers(func(j *spec.Train) { j.Training.Optimizer.Schedule.Name = "Linear" }), ""}, // is found with the data
+		{numbers(func(j *spec.Train) { j.Training.Optimizer.Schedule = spec.Schedule{Name: spec.StepSchedule} }), "schedule.decayRate is 0; it must be above 0 and at most 1"},
+		{numbers(func(j *spec.Train) { j.Training.EarlyStopping = &spec.EarlyStopping{Monitor: "ValidationR2"} }), ""},
+		{numbers(func(j *spec.Train) { j.Training.EarlyStopping = &spec.EarlyStopping{Monitor: "Speed"} }), "add Speed to training.metrics"},
+		{numbers(func(j *spec.Train) {
+			j.Training.EarlyStopping, j.Dataset.ValidationFraction = new(spec.EarlyStopping), 0
+		}), "there are no validation rows: set dataset.validationFraction, for example to 0.2, or monitor Loss"},
 	} {
 		err := checkRecipe(withDefaults(c.job))
 		switch {
@@ -78,7 +95,7 @@ func TestDefaults(t *testing.T) {
 	if diff := cmp.Diff(want, job.Training); diff != "" {
 		t.Error(diff)
 	}
-	if job.Network.Layers[0] != (spec.Layer{Type: spec.Dense, Units: 1, Activation: spec.Linear}) || original.Network.Layers[0].Type != "" {
+	if job.Network.Layers[0] != (spec.Layer{Type: spec.Dense, Units: 1, Activation: spec.Linear, Initializer: spec.GlorotUniform}) || original.Network.Layers[0].Type != "" {
 		t.Errorf("layers are %v, of %v", job.Network.Layers, original.Network.Layers)
 	}
 	original.Training.Optimizer.Name = spec.SGD
@@ -250,7 +267,7 @@ func TestOrder(t *testing.T) {
 	f := &fit{order: make([]int, 100)}
 	orders := map[int32][]int{}
 	for _, epoch := range []int32{1, 2, 1} {
-		f.epoch = epoch
+		f.Epoch = epoch
 		f.shuffle()
 		seen := make([]bool, 100)
 		for _, i := range f.order {
@@ -272,7 +289,7 @@ func TestOrder(t *testing.T) {
 }
 
 func TestWeightsFollowTheSeed(t *testing.T) {
-	n := spec.Network{Layers: []spec.Layer{layer(3, spec.ReLU)}}
+	n := withDefaults(spec.Train{Network: spec.Network{Layers: []spec.Layer{layer(3, spec.ReLU)}}}).Network
 	weights := func(seed int64) []float32 {
 		network, err := networkOf(n, 2, seed)
 		if err != nil {

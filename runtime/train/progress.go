@@ -25,21 +25,24 @@ func (m *Monitor) Progress() spec.Progress {
 
 // report tells the monitor where f is.
 func (f *fit) report() {
-	rows, batch, epochs := int64(len(f.order)), int64(len(f.y)), f.job.Training.Epochs
-	seen := min(f.step*batch, rows)
+	rows, batch, epochs := int64(len(f.order)), int64(batchRows(f.job.Training, f.set)), f.job.Training.Epochs
+	seen := min(f.Step*batch, rows)
 	p := &spec.Progress{
-		Epoch:            f.epoch,
+		Epoch:            f.Epoch,
 		Epochs:           epochs,
-		Step:             f.step,
+		Step:             f.Step,
 		Steps:            (rows + batch - 1) / batch,
 		Metrics:          f.metrics,
 		SamplesPerSecond: f.pace.perSecond(),
 	}
-	if loss := f.loss / float64(seen); isFinite(loss) {
+	if loss := f.Loss / float64(seen); isFinite(loss) {
 		p.Loss = loss
 	}
-	if p.SamplesPerSecond > 0 {
-		p.SecondsLeft = float64(rows*int64(epochs-f.epoch)+rows-seen) / p.SamplesPerSecond
+	if f.stopping != nil {
+		p.BestEpoch, p.StoppedEarly = f.stopping.BestEpoch, f.Over && f.Epoch < epochs
+	}
+	if p.SamplesPerSecond > 0 && !f.Over {
+		p.SecondsLeft = float64(rows*int64(epochs-f.Epoch)+rows-seen) / p.SamplesPerSecond
 	}
 	f.monitor.progress.Store(p)
 }

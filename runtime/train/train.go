@@ -4,13 +4,16 @@
 //
 // A run goes straight down: ping the registry -> read -> check -> fit -> write
 // -> push -> [spec.Result]. What can be refused is refused before the first
-// step. What a run remembers between two steps is in one struct.
+// step. What a run remembers between two steps is in one struct, of which
+// checkpoints are copies: a run that goes on from one publishes the same
+// weights, bit for bit, as one that was never interrupted.
 package train
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -35,11 +38,19 @@ type Options struct {
 	// RegistryPatience is how long the run waits for a registry that does not
 	// answer. Default: 2 minutes.
 	RegistryPatience time.Duration
+	// PushGrace is how much longer a push that is under way when ctx is done may
+	// take. Default: 20 seconds, which is less than Kubernetes gives a pod that it
+	// stops.
+	PushGrace time.Duration
+	// Log is told what the result does not say, such as that a checkpoint could
+	// not be written. Default: the default logger.
+	Log *slog.Logger
 }
 
 // Run trains the model that job describes and pushes it. When it fails, the
 // error is an [*Error], and the result has its Failure and whatever else is
-// known by then. It stops between two steps when ctx is done.
+// known by then. When ctx is done, it stops between two steps and leaves a
+// checkpoint, if it may; a push that is under way gets some time to end.
 func Run(ctx context.Context, job spec.Train, o Options) (result spec.Result, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -59,6 +70,12 @@ func Run(ctx context.Context, job spec.Train, o Options) (result spec.Result, er
 	}
 	if o.RegistryPatience == 0 {
 		o.RegistryPatience = 2 * time.Minute
+	}
+	if o.PushGrace == 0 {
+		o.PushGrace = 20 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
 	}
 	return run(ctx, withDefaults(job), o)
 }
@@ -80,16 +97,31 @@ func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
 	if err := errors.Join(checkData(job, set), checkMemory(job, set, o.MemoryLimit)); err != nil {
 		return result, err
 	}
-	f, err := newFit(job, set, o.Monitor)
+	f, err := keep(job.Checkpoint, o.Log, func() (*fit, error) { return newFit(job, set, o.Monitor) })
 	if err != nil {
 		return result, err
 	}
-	if err := f.run(ctx); err != nil {
+	err = f.run(ctx)
+	if err == nil || errors.Is(err, ctx.Err()) {
+		f.keeper.save(f)
+	}
+	if err != nil {
 		return result, err
 	}
-	result.Metrics = f.metrics
-	result.Model, err = publish(ctx, job.Repository, f.model(job, o.CodeVersion), o)
+	result.Metrics, result.Epoch = f.finish()
+	ctx, cancel := extended(ctx, o.PushGrace)
+	defer cancel()
+	result.Model, err = publish(ctx, job.Repository, f.model(job, result.Metrics, o.CodeVersion), o)
 	return result, err
+}
+
+// extended returns a context that is done some time after ctx.
+func extended(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		time.AfterFunc(by, func() { cancel(context.Cause(ctx)) })
+	})
+	return longer, func() { stop(); cancel(nil) }
 }
 
 func read(ctx context.Context, job spec.Train, memoryLimit int64) (*dataset.Set, error) {
@@ -112,7 +144,7 @@ func read(ctx context.Context, job spec.Train, memoryLimit int64) (*dataset.Set,
 }
 
 // model puts together what was trained and what is known of it.
-func (f *fit) model(job spec.Train, codeVersion string) *model.Model {
+func (f *fit) model(job spec.Train, metrics map[string]float64, codeVersion string) *model.Model {
 	network := withScaling(f.network, f.set.Scaling)
 	return &model.Model{
 		Network: network,
@@ -121,7 +153,7 @@ func (f *fit) model(job spec.Train, codeVersion string) *model.Model {
 			Inputs:        f.set.Columns,
 			Label:         f.set.Label,
 			Classes:       f.set.Classes,
-			Metrics:       f.metrics,
+			Metrics:       metrics,
 			DatasetDigest: f.set.Digest,
 			Seed:          job.Training.Seed,
 			Lineage:       job.Lineage,

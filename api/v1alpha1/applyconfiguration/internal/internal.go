@@ -244,6 +244,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: path
       type:
         scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.ClassWeight
+  scalar: numeric
 - name: dev.trainyard.trainyard.runtime.spec.Dataset
   map:
     fields:
@@ -301,6 +303,24 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: secret
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.KeyReference
+- name: dev.trainyard.trainyard.runtime.spec.EarlyStopping
+  map:
+    fields:
+    - name: minDelta
+      type:
+        scalar: numeric
+    - name: monitor
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Monitor
+      default: ValidationLoss
+    - name: patience
+      type:
+        scalar: numeric
+      default: 5
+    - name: restoreBestWeights
+      type:
+        scalar: boolean
+      default: true
 - name: dev.trainyard.trainyard.runtime.spec.Format
   scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.HTTPSSource
@@ -315,6 +335,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: url
       type:
         scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.Initializer
+  scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.KeyReference
   map:
     fields:
@@ -330,7 +352,27 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: activation
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.Activation
-      default: Linear
+    - name: alpha
+      type:
+        scalar: numeric
+    - name: bias
+      type:
+        scalar: boolean
+    - name: epsilon
+      type:
+        scalar: numeric
+    - name: initializer
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Initializer
+    - name: momentum
+      type:
+        scalar: numeric
+    - name: rate
+      type:
+        scalar: numeric
+    - name: regularization
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Penalty
     - name: type
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.LayerType
@@ -355,6 +397,8 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
 - name: dev.trainyard.trainyard.runtime.spec.MissingPolicy
   scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.Monitor
+  scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.Network
   map:
     fields:
@@ -370,15 +414,72 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.trainyard.trainyard.runtime.spec.Optimizer
   map:
     fields:
+    - name: beta1
+      type:
+        scalar: numeric
+    - name: beta2
+      type:
+        scalar: numeric
+    - name: centered
+      type:
+        scalar: boolean
+    - name: clipNorm
+      type:
+        scalar: numeric
+    - name: clipValue
+      type:
+        scalar: numeric
+    - name: epsilon
+      type:
+        scalar: numeric
+    - name: globalClipNorm
+      type:
+        scalar: numeric
     - name: learningRate
+      type:
+        scalar: numeric
+    - name: momentum
       type:
         scalar: numeric
     - name: name
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.OptimizerName
       default: Adam
+    - name: nesterov
+      type:
+        scalar: boolean
+    - name: rho
+      type:
+        scalar: numeric
+    - name: schedule
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Schedule
+    - name: weightDecay
+      type:
+        scalar: numeric
 - name: dev.trainyard.trainyard.runtime.spec.OptimizerName
   scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.Penalty
+  map:
+    fields:
+    - name: l1
+      type:
+        scalar: numeric
+    - name: l2
+      type:
+        scalar: numeric
+- name: dev.trainyard.trainyard.runtime.spec.Regularization
+  map:
+    fields:
+    - name: l1
+      type:
+        scalar: numeric
+    - name: l2
+      type:
+        scalar: numeric
+    - name: lambda
+      type:
+        scalar: numeric
 - name: dev.trainyard.trainyard.runtime.spec.S3Source
   map:
     fields:
@@ -404,6 +505,26 @@ var schemaYAML = typed.YAMLObject(`types:
       default: us-east-1
 - name: dev.trainyard.trainyard.runtime.spec.Scaling
   scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.Schedule
+  map:
+    fields:
+    - name: alpha
+      type:
+        scalar: numeric
+    - name: decayRate
+      type:
+        scalar: numeric
+    - name: decaySteps
+      type:
+        scalar: numeric
+    - name: name
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.ScheduleName
+    - name: warmupSteps
+      type:
+        scalar: numeric
+- name: dev.trainyard.trainyard.runtime.spec.ScheduleName
+  scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.SecretName
   map:
     fields:
@@ -413,14 +534,28 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.trainyard.trainyard.runtime.spec.Training
   map:
     fields:
+    - name: balanceClasses
+      type:
+        scalar: boolean
     - name: batchSize
       type:
         scalar: numeric
       default: 32
+    - name: classWeights
+      type:
+        map:
+          elementType:
+            namedType: dev.trainyard.trainyard.runtime.spec.ClassWeight
+    - name: earlyStopping
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.EarlyStopping
     - name: epochs
       type:
         scalar: numeric
       default: 10
+    - name: fullBatch
+      type:
+        scalar: boolean
     - name: loss
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.Loss
@@ -435,7 +570,13 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: dev.trainyard.trainyard.runtime.spec.Optimizer
       default:
         name: Adam
+    - name: regularization
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Regularization
     - name: seed
+      type:
+        scalar: numeric
+    - name: topK
       type:
         scalar: numeric
 - name: io.k8s.api.core.v1.ResourceClaim
