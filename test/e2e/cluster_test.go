@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -224,7 +225,7 @@ func (c caller) exec(ctx context.Context, command ...string) (string, error) {
 	return tryKubectl(ctx, "", append([]string{"exec", "--namespace", c.namespace, "caller", "--"}, command...)...)
 }
 
-// asking is a client inside the cluster that posts one request after the
+// asking are clients inside the cluster that each post one request after the
 // other.
 type asking struct {
 	caller caller
@@ -236,21 +237,25 @@ type askingResult struct {
 	err    error
 }
 
-// keepAsking starts to post the body again and again.
-func (c caller) keepAsking(ctx context.Context, url string, body any) (asking, error) {
+// keepAsking starts that many clients, which post the body again and again.
+func (c caller) keepAsking(ctx context.Context, clients int, url string, body any) (asking, error) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return asking{}, err
 	}
-	const loop = `asked=0 failed=0
-while [ ! -e /dev/shm/stop ]; do
-  busybox timeout 5 busybox wget -q -O /dev/null --header "Content-Type: application/json" --post-data "$2" "$1" || failed=$((failed + 1))
-  asked=$((asked + 1))
-done
-echo "$asked $failed"`
+	const loop = `client() {
+  asked=0 failed=0
+  while [ ! -e /dev/shm/stop ]; do
+    busybox timeout 5 busybox wget -q -O /dev/null --header "Content-Type: application/json" --post-data "$2" "$1" || failed=$((failed + 1))
+    asked=$((asked + 1))
+  done
+  echo "$asked $failed"
+}
+for i in $(busybox seq "$3"); do client "$1" "$2" & done
+wait`
 	a := asking{c, make(chan askingResult, 1)}
 	go func() {
-		output, err := c.exec(ctx, "busybox", "sh", "-c", loop, "loop", url, string(encoded))
+		output, err := c.exec(ctx, "busybox", "sh", "-c", loop, "loop", url, string(encoded), strconv.Itoa(clients))
 		a.done <- askingResult{output, err}
 	}()
 	return a, nil
@@ -266,6 +271,12 @@ func (a asking) stop(ctx context.Context) (asked, failed int, err error) {
 	if result.err != nil {
 		return 0, 0, result.err
 	}
-	_, err = fmt.Sscan(result.output, &asked, &failed)
-	return asked, failed, err
+	for line := range strings.Lines(result.output) {
+		var a, f int
+		if _, err := fmt.Sscan(line, &a, &f); err != nil {
+			return 0, 0, fmt.Errorf("reading %q: %w", line, err)
+		}
+		asked, failed = asked+a, failed+f
+	}
+	return asked, failed, nil
 }

@@ -31,7 +31,7 @@ func TestFollowsRetraining(t *testing.T) {
 	before := podsOf(t, modelServicePods(service), namespace)
 
 	request := map[string]any{"inputs": []any{map[string]any{"name": "inputs", "datatype": "FP32", "shape": []int{1, 64}, "data": digitRows(t, 1)}}}
-	asking, err := calling.keepAsking(t.Context(), "http://digits/v2/models/digits/infer", request)
+	asking, err := calling.keepAsking(t.Context(), 1, "http://digits/v2/models/digits/infer", request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,14 +53,7 @@ func TestFollowsRetraining(t *testing.T) {
 		}
 		return nil
 	})
-	asked, failed, err := asking.stop(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d requests during the change, %d of them failed", asked, failed)
-	if failed > 0 || asked == 0 {
-		t.Errorf("%d of %d requests failed", failed, asked)
-	}
+	noneFailed(t, asking)
 
 	after := podsOf(t, modelServicePods(service), namespace)
 	if len(before) != 1 || len(after) != 1 || before[0].UID != after[0].UID {
