@@ -91,8 +91,8 @@ type Progress struct {
 // bytes of JSON, so sizes, digests and final metrics, never a history.
 type Result struct {
 	// Model is set when a model was published.
-	Model         *Model             `json:"model,omitempty"`
-	DatasetDigest string             `json:"datasetDigest,omitempty"`
+	Model         *Model `json:"model,omitempty"`
+	DatasetDigest string `json:"datasetDigest,omitempty"`
 	// Progress is where the run ended; Progress.StoppedEarly and Progress.Epoch
 	// tell whether and where it stopped early.
 	Progress *Progress `json:"progress,omitempty"`
