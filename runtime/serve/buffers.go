@@ -7,7 +7,11 @@ import (
 
 // buffers is the memory of one request.
 type buffers struct {
-	body    bytes.Buffer
+	body bytes.Buffer
+	// head is how many bytes at the front of the body are JSON, when binary
+	// tensors follow. Zero: all are. So it is with answerHead in the answer.
+	head, answerHead int
+
 	x       []float32 // rows x features
 	columns []float32 // features x rows
 	y       []float32 // rows x outputs
@@ -28,5 +32,24 @@ func (b *buffers) giveBack() {
 		return
 	}
 	b.body.Reset()
+	b.head, b.answerHead = 0, 0
 	pool.Put(b)
+}
+
+// text is the body's JSON, and tail the binary tensors after it; nil: it may
+// have none.
+func (b *buffers) text() []byte { return b.body.Bytes()[:b.textLength()] }
+
+func (b *buffers) tail() []byte {
+	if b.head == 0 {
+		return nil
+	}
+	return b.body.Bytes()[b.head:]
+}
+
+func (b *buffers) textLength() int {
+	if b.head == 0 {
+		return b.body.Len()
+	}
+	return b.head
 }

@@ -26,5 +26,7 @@
 // Either one tensor of any name, [rows, features], or [features] for one row;
 // or one tensor per feature column, named like the column, in any order, each
 // [rows] or [rows, 1]. V1 takes rows as lists or as objects by column name
-// ("instances"), and lists by column name ("inputs").
+// ("instances"), and lists by column name ("inputs"). V2 takes and answers JSON
+// and, with the binary tensor extension, little-endian bytes; FP16 and BF16 have
+// no other form.
 package serve

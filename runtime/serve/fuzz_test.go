@@ -1,10 +1,13 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
+	"strconv"
 	"testing"
 )
 
@@ -36,6 +39,70 @@ func fuzzed(f *testing.F, c codec) {
 			t.Fatalf("%q: %d numbers from %d bytes", body, len(b.x), len(body))
 		}
 	})
+}
+
+// FuzzBinaryTensors splits a body at any byte: the codec never panics, blames
+// the client, and answers what its own head describes.
+func FuzzBinaryTensors(f *testing.F) {
+	s := irisServer(f, nil)
+	v, err := s.models.acquire("iris", "")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(v.release)
+	add := func(head string, tail []byte) { f.Add(append([]byte(head), tail...), strconv.Itoa(len(head))) }
+	add(binaryTensor("FP32", "[1,4]", 16, `{"binary_data_output":true}`), make([]byte, 16))
+	add(binaryTensor("FP16", "[2,4]", 16, `{}`), bytes.Repeat([]byte{0x3c}, 16))
+	add(binaryTensor("INT64", "[4]", 32, `{}`)[:20], make([]byte, 16))
+	add(`{"outputs":[{"name":"label","parameters":{"binary_data":true}}],`+binaryTensor("BOOL", "[4]", 4, `{}`)[1:], []byte{0, 1, 0, 1})
+	f.Add([]byte("{}"), "-1")
+	f.Fuzz(func(t *testing.T, body []byte, header string) {
+		b := new(buffers)
+		b.body.Write(body)
+		err := b.split(header)
+		if err == nil {
+			err = inferV2(context.Background(), v, 100, b)
+		}
+		if p := (*problem)(nil); errors.As(err, &p) && p.status < http.StatusInternalServerError {
+			return
+		}
+		if err != nil {
+			t.Fatalf("%q, %q: %v", body, header, err)
+		}
+		for _, x := range b.x {
+			if f := float64(x); math.IsNaN(f) || math.IsInf(f, 0) {
+				t.Fatalf("%q, %q: read %v", body, header, b.x)
+			}
+		}
+		checkBinaryAnswer(t, b)
+	})
+}
+
+// checkBinaryAnswer checks that the sizes in the answer's head add up to its
+// tail.
+func checkBinaryAnswer(t *testing.T, b *buffers) {
+	t.Helper()
+	head, tail := b.answer, []byte(nil)
+	if b.answerHead > 0 {
+		head, tail = b.answer[:b.answerHead], b.answer[b.answerHead:]
+	}
+	var response struct {
+		Outputs []struct {
+			Parameters struct {
+				BinaryDataSize int `json:"binary_data_size"`
+			}
+		}
+	}
+	if err := json.Unmarshal(head, &response); err != nil {
+		t.Fatalf("the answer is not JSON: %s: %v", head, err)
+	}
+	size := 0
+	for _, o := range response.Outputs {
+		size += o.Parameters.BinaryDataSize
+	}
+	if size != len(tail) {
+		t.Fatalf("%s\nis followed by %d bytes", head, len(tail))
+	}
 }
 
 func FuzzInferV2(f *testing.F) {

@@ -36,7 +36,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol, model 
 	served, err := s.compute(w, r, model, c, b)
 	code := http.StatusOK
 	if err == nil {
-		writeBody(w, code, b.answer)
+		writeAnswer(w, b)
 	} else {
 		code = writeError(w, err)
 	}
@@ -100,8 +100,11 @@ func (s *Server) serverMetadata(w http.ResponseWriter, _ *http.Request) {
 		Name       string   `json:"name"`
 		Version    string   `json:"version"`
 		Extensions []string `json:"extensions"`
-	}{"trainyard", codeVersion(), []string{"model_repository"}})
+	}{"trainyard", codeVersion(), extensions})
 }
+
+// extensions of the protocol that the server has.
+var extensions = []string{"binary_tensor_data", "model_repository"}
 
 // modelMetadata is the protocol's description of a model, with the columns and
 // classes as parameters.

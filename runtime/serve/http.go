@@ -49,13 +49,10 @@ func routes(paths map[string]methods) http.Handler {
 	return mux
 }
 
-// readBody reads a body of JSON into b.
+// readBody reads a body of JSON, and of binary tensors after it, into b.
 func readBody(w http.ResponseWriter, r *http.Request, most int64, b *buffers) error {
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return &problem{status: http.StatusUnsupportedMediaType, message: "the body has Content-Encoding " + clipped(e) + "; send it as it is"}
-	}
-	if r.Header.Get("Inference-Header-Content-Length") != "" {
-		return invalid("the request has binary tensors (Inference-Header-Content-Length), which this server does not take; send the data as JSON (binary_data=False)")
 	}
 	if r.ContentLength > most {
 		return bodyTooLarge(most)
@@ -68,7 +65,7 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, b *buffers) er
 	if err != nil {
 		return invalid("reading the body: %v", err)
 	}
-	return nil
+	return b.split(r.Header.Get(binaryHeader))
 }
 
 func bodyTooLarge(most int64) error {
@@ -86,6 +83,21 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 
 func writeBody(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
+	writeAll(w, status, body)
+}
+
+// writeAnswer answers what a codec left in b.
+func writeAnswer(w http.ResponseWriter, b *buffers) {
+	if b.answerHead == 0 {
+		writeBody(w, http.StatusOK, b.answer)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set(binaryHeader, strconv.Itoa(b.answerHead))
+	writeAll(w, http.StatusOK, b.answer)
+}
+
+func writeAll(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	// A client that is gone is told nothing.

@@ -2,12 +2,15 @@ package serve
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/x448/float16"
 )
 
 // datatype is one of the protocol's types of elements, as far as a network can
@@ -17,22 +20,81 @@ type datatype struct {
 	// integer types hold whole numbers from least to most.
 	integer     bool
 	least, most float64
+	// size is that of a binary element, in bytes, and binary reads one, which
+	// must be as long.
+	size   int
+	binary func([]byte) float64
+	// halved types have two bytes and are in binary tensors only.
+	halved bool
 }
 
-var float32s = &datatype{name: "FP32"}
+var float32s = datatypes["FP32"]
 
 var datatypes = map[string]*datatype{
-	"FP32":   float32s,
-	"FP64":   {name: "FP64"},
-	"BOOL":   {"BOOL", true, 0, 1},
-	"INT8":   {"INT8", true, math.MinInt8, math.MaxInt8},
-	"INT16":  {"INT16", true, math.MinInt16, math.MaxInt16},
-	"INT32":  {"INT32", true, math.MinInt32, math.MaxInt32},
-	"INT64":  {"INT64", true, math.MinInt64, math.MaxInt64},
-	"UINT8":  {"UINT8", true, 0, math.MaxUint8},
-	"UINT16": {"UINT16", true, 0, math.MaxUint16},
-	"UINT32": {"UINT32", true, 0, math.MaxUint32},
-	"UINT64": {"UINT64", true, 0, math.MaxUint64},
+	"FP32":   {name: "FP32", size: 4, binary: func(b []byte) float64 { return float64(math.Float32frombits(little.Uint32(b))) }},
+	"FP64":   {name: "FP64", size: 8, binary: func(b []byte) float64 { return math.Float64frombits(little.Uint64(b)) }},
+	"FP16":   {name: "FP16", size: 2, halved: true, binary: func(b []byte) float64 { return float64(float16.Frombits(little.Uint16(b)).Float32()) }},
+	"BF16":   {name: "BF16", size: 2, halved: true, binary: func(b []byte) float64 { return float64(math.Float32frombits(uint32(little.Uint16(b)) << 16)) }},
+	"BOOL":   integers("BOOL", 1, 0, 1, func(b []byte) float64 { return float64(b[0]) }),
+	"INT8":   integers("INT8", 1, math.MinInt8, math.MaxInt8, func(b []byte) float64 { return float64(int8(b[0])) }),
+	"INT16":  integers("INT16", 2, math.MinInt16, math.MaxInt16, func(b []byte) float64 { return float64(int16(little.Uint16(b))) }),
+	"INT32":  integers("INT32", 4, math.MinInt32, math.MaxInt32, func(b []byte) float64 { return float64(int32(little.Uint32(b))) }),
+	"INT64":  integers("INT64", 8, math.MinInt64, math.MaxInt64, func(b []byte) float64 { return float64(int64(little.Uint64(b))) }),
+	"UINT8":  integers("UINT8", 1, 0, math.MaxUint8, func(b []byte) float64 { return float64(b[0]) }),
+	"UINT16": integers("UINT16", 2, 0, math.MaxUint16, func(b []byte) float64 { return float64(little.Uint16(b)) }),
+	"UINT32": integers("UINT32", 4, 0, math.MaxUint32, func(b []byte) float64 { return float64(little.Uint32(b)) }),
+	"UINT64": integers("UINT64", 8, 0, math.MaxUint64, func(b []byte) float64 { return float64(little.Uint64(b)) }),
+}
+
+var little = binary.LittleEndian
+
+func integers(name string, size int, least, most float64, read func([]byte) float64) *datatype {
+	return &datatype{name: name, integer: true, least: least, most: most, size: size, binary: read}
+}
+
+// float returns v as what the network computes with. Its error continues a
+// sentence that begins with where the value stands.
+func (t *datatype) float(v float64) (float32, error) {
+	switch f := float32(v); {
+	case math.IsNaN(v) || math.IsInf(v, 0):
+		return 0, fmt.Errorf("is %v, not a finite number; replace it before you send it", v)
+	case math.IsInf(float64(f), 0):
+		return 0, fmt.Errorf("is %v, beyond what float32 can hold", v)
+	case t.integer && (v < t.least || v > t.most):
+		return 0, fmt.Errorf("is %v, not a value of %s", v, t.name)
+	default:
+		return f, nil
+	}
+}
+
+// appendFloats appends n values of a tensor of that shape. The error says which
+// element is wrong.
+func (t *datatype) appendFloats(dst []float32, n int, value func(int) float64, shape []int) ([]float32, error) {
+	dst = slices.Grow(dst, n)
+	for i := range n {
+		v, err := t.float(value(i))
+		if err != nil {
+			return dst, fmt.Errorf("%s %w", position(i, shape), err)
+		}
+		dst = append(dst, v)
+	}
+	return dst, nil
+}
+
+// position writes where the i-th element stands in a tensor of rank 1 or 2.
+func position(i int, shape []int) string {
+	if len(shape) == 1 {
+		return fmt.Sprintf("[%d]", i)
+	}
+	return fmt.Sprintf("[%d][%d]", i/shape[1], i%shape[1])
+}
+
+func product(shape []int) int {
+	n := 1
+	for _, d := range shape {
+		n *= d
+	}
+	return n
 }
 
 // number returns the float32 of one JSON value that starts with text. Its
@@ -92,10 +154,7 @@ func appendNumbers(dst []float32, data jsontext.Value, t *datatype, shape []int)
 	if len(shape) == 2 && l.peek() == '[' {
 		return appendNested(dst, l, t, shape)
 	}
-	expected := 1
-	for _, n := range shape {
-		expected *= n
-	}
+	expected := product(shape)
 	dst, n, err := l.appendFlat(dst, t, expected)
 	if err != nil {
 		return dst, fmt.Errorf("[%d] %w", n, err)

@@ -16,12 +16,32 @@ const (
 	labelName  = "label"
 )
 
-// tensor is an input as a client sent it: its claims, and its data unread.
+// tensor is an input as a client sent it: its claims, and its elements unread.
 type tensor struct {
 	name     string
 	datatype string
 	shape    []int64
-	data     jsontext.Value
+	data     elements
+}
+
+// elements are a tensor's, in one of the forms that the protocols have:
+// [listed], [raw] or [typed].
+type elements interface {
+	// appendTo appends them to dst, row-major. They must be as many as shape
+	// says, of rank 1 or 2 and with a product that does not overflow. The error
+	// continues a sentence that begins with "data"; memory grows only with
+	// elements that are really there.
+	appendTo(dst []float32, t *datatype, shape []int) ([]float32, error)
+}
+
+// listed are elements in JSON.
+type listed jsontext.Value
+
+func (l listed) appendTo(dst []float32, t *datatype, shape []int) ([]float32, error) {
+	if t.halved {
+		return dst, fmt.Errorf("of datatype %s has no form in JSON; send it as a binary tensor, or as FP32", t.name)
+	}
+	return appendNumbers(dst, jsontext.Value(l), t, shape)
 }
 
 // signature is what a model takes and gives.
@@ -63,6 +83,20 @@ func (s *signature) outputNames() []string {
 		return []string{outputName}
 	}
 	return []string{outputName, labelName}
+}
+
+// checkOutputs names an output that there is not, or that is asked for twice.
+func (s *signature) checkOutputs(names []string) error {
+	known := s.outputNames()
+	for i, name := range names {
+		if !slices.Contains(known, name) {
+			return invalid("the model has no output %q; it has %s", clipped(name), few(known))
+		}
+		if slices.Contains(names[:i], name) {
+			return invalid("output %q is asked for twice", name)
+		}
+	}
+	return nil
 }
 
 // label returns the label of the likeliest class of a row of outputs: the
@@ -221,7 +255,7 @@ func (t *tensor) appendTo(dst []float32, shape []int) ([]float32, error) {
 	if !ok {
 		return dst, unknownDatatype(t)
 	}
-	dst, err := appendNumbers(dst, t.data, kind, shape)
+	dst, err := t.data.appendTo(dst, kind, shape)
 	if err != nil {
 		return dst, invalid("input %q: data%s", clipped(t.name), joined(err))
 	}
@@ -241,8 +275,8 @@ func unknownDatatype(t *tensor) error {
 	switch t.datatype {
 	case "":
 		return invalid("input %q has no datatype; send FP32, FP64, BOOL or an integer type", clipped(t.name))
-	case "FP16", "BF16", "BYTES":
-		return invalid("input %q has datatype %s, which this server does not take; send FP32, FP64, BOOL or an integer type", clipped(t.name), t.datatype)
+	case "BYTES":
+		return invalid("input %q has datatype BYTES, but the model computes with numbers; send FP32, FP64, BOOL or an integer type", clipped(t.name))
 	}
 	return invalid("input %q has datatype %q, which the protocol does not know; send FP32, FP64, BOOL or an integer type", clipped(t.name), clipped(t.datatype))
 }

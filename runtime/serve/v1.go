@@ -24,6 +24,9 @@ type predictRequest struct {
 
 // predictV1 answers a request of the V1 protocol.
 func predictV1(ctx context.Context, v *version, mostRows int, b *buffers) error {
+	if b.head > 0 {
+		return invalid("the request has binary tensors (%s), which V1 does not have; send JSON, or use V2", binaryHeader)
+	}
 	var request predictRequest
 	if err := decode(b.body.Bytes(), &request); err != nil {
 		return err

@@ -9,32 +9,58 @@ import (
 	"gonum.org/v1/gonum/blas/blas32"
 )
 
-// inferRequest is the body of POST /v2/models/{model}/infer. Parameters are
-// ignored.
+// inferRequest is the JSON of POST /v2/models/{model}/infer. Parameters that
+// are not here are ignored.
 type inferRequest struct {
-	ID     string `json:"id"`
-	Inputs []struct {
-		Name     string         `json:"name"`
-		Datatype string         `json:"datatype"`
-		Shape    []int64        `json:"shape"`
-		Data     jsontext.Value `json:"data"`
-	} `json:"inputs"`
-	Outputs []struct {
-		Name string `json:"name"`
-	} `json:"outputs"`
+	ID         string            `json:"id"`
+	Inputs     []inferInput      `json:"inputs"`
+	Outputs    []requestedOutput `json:"outputs"`
+	Parameters struct {
+		// BinaryDataOutput is the default of the outputs' BinaryData.
+		BinaryDataOutput bool `json:"binary_data_output"`
+	} `json:"parameters"`
+}
+
+type inferInput struct {
+	Name       string         `json:"name"`
+	Datatype   string         `json:"datatype"`
+	Shape      []int64        `json:"shape"`
+	Data       jsontext.Value `json:"data"`
+	Parameters struct {
+		// BinaryDataSize is how many bytes of the body's tail are the tensor's.
+		BinaryDataSize *int64 `json:"binary_data_size"`
+	} `json:"parameters"`
+}
+
+type requestedOutput struct {
+	Name       string `json:"name"`
+	Parameters struct {
+		// BinaryData asks for the output in binary form.
+		BinaryData *bool `json:"binary_data"`
+	} `json:"parameters"`
+}
+
+// output is what is to be answered.
+type output struct {
+	name   string
+	binary bool
 }
 
 // inferV2 answers a request of the Open Inference Protocol.
 func inferV2(ctx context.Context, v *version, mostRows int, b *buffers) error {
 	var request inferRequest
-	if err := decode(b.body.Bytes(), &request); err != nil {
+	if err := decode(b.text(), &request); err != nil {
 		return err
 	}
 	outputs, err := request.outputs(&v.signature)
 	if err != nil {
 		return err
 	}
-	x, err := v.matrix(request.tensors(), mostRows, b)
+	tensors, err := request.tensors(b.tail())
+	if err != nil {
+		return err
+	}
+	x, err := v.matrix(tensors, mostRows, b)
 	if err != nil {
 		return err
 	}
@@ -43,37 +69,37 @@ func inferV2(ctx context.Context, v *version, mostRows int, b *buffers) error {
 		return err
 	}
 	b.answer = appendInferResponse(b.answer[:0], v, request.ID, outputs, y)
+	b.answerHead = 0
+	if slices.ContainsFunc(outputs, func(o output) bool { return o.binary }) {
+		b.answerHead = len(b.answer)
+		b.answer = appendBinaryOutputs(b.answer, &v.signature, outputs, y)
+	}
 	return nil
 }
 
-func (r *inferRequest) tensors() []tensor {
-	tensors := make([]tensor, len(r.Inputs))
-	for i, in := range r.Inputs {
-		tensors[i] = tensor{name: in.Name, datatype: in.Datatype, shape: in.Shape, data: in.Data}
+// outputs returns what is to be answered, in order.
+func (r *inferRequest) outputs(s *signature) ([]output, error) {
+	names := make([]string, len(r.Outputs))
+	for i, o := range r.Outputs {
+		names[i] = o.Name
 	}
-	return tensors
+	if err := s.checkOutputs(names); err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return []output{{outputName, r.Parameters.BinaryDataOutput}}, nil
+	}
+	outputs := make([]output, len(names))
+	for i, o := range r.Outputs {
+		outputs[i] = output{o.Name, r.Parameters.BinaryDataOutput}
+		if own := o.Parameters.BinaryData; own != nil {
+			outputs[i].binary = *own
+		}
+	}
+	return outputs, nil
 }
 
-// outputs returns the names of the outputs to answer, in order.
-func (r *inferRequest) outputs(s *signature) ([]string, error) {
-	if len(r.Outputs) == 0 {
-		return []string{outputName}, nil
-	}
-	known := s.outputNames()
-	var names []string
-	for _, o := range r.Outputs {
-		if !slices.Contains(known, o.Name) {
-			return nil, invalid("the model has no output %q; it has %s", clipped(o.Name), few(known))
-		}
-		if slices.Contains(names, o.Name) {
-			return nil, invalid("output %q is asked for twice", o.Name)
-		}
-		names = append(names, o.Name)
-	}
-	return names, nil
-}
-
-func appendInferResponse(dst []byte, v *version, id string, outputs []string, y blas32.General) []byte {
+func appendInferResponse(dst []byte, v *version, id string, outputs []output, y blas32.General) []byte {
 	dst = append(dst, `{"model_name":`...)
 	dst = quoted(dst, v.model.Name)
 	dst = append(dst, `,"model_version":`...)
@@ -83,23 +109,33 @@ func appendInferResponse(dst []byte, v *version, id string, outputs []string, y 
 		dst = quoted(dst, id)
 	}
 	dst = append(dst, `,"outputs":[`...)
-	for i, name := range outputs {
+	for i, o := range outputs {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendOutput(dst, &v.signature, name, y)
+		dst = appendOutput(dst, &v.signature, o, y)
 	}
 	return append(dst, `]}`...)
 }
 
-func appendOutput(dst []byte, s *signature, name string, y blas32.General) []byte {
+func appendOutput(dst []byte, s *signature, o output, y blas32.General) []byte {
 	rows := strconv.Itoa(y.Rows)
-	if name == labelName {
-		dst = append(dst, `{"name":"label","datatype":"BYTES","shape":[`+rows+`],"data":`...)
-		return append(appendLabels(dst, s, y), '}')
+	if o.name == labelName {
+		dst = append(dst, `{"name":"label","datatype":"BYTES","shape":[`+rows+`],`...)
+	} else {
+		dst = append(dst, `{"name":"outputs","datatype":"FP32","shape":[`+rows+`,`+strconv.Itoa(y.Cols)+`],`...)
 	}
-	dst = append(dst, `{"name":"outputs","datatype":"FP32","shape":[`+rows+`,`+strconv.Itoa(y.Cols)+`],"data":`...)
-	return append(appendList(dst, y.Data), '}')
+	switch {
+	case o.binary:
+		dst = append(dst, `"parameters":{"binary_data_size":`...)
+		dst = strconv.AppendInt(dst, int64(binarySize(s, o.name, y)), 10)
+		return append(dst, `}}`...)
+	case o.name == labelName:
+		dst = appendLabels(append(dst, `"data":`...), s, y)
+	default:
+		dst = appendList(append(dst, `"data":`...), y.Data)
+	}
+	return append(dst, '}')
 }
 
 // appendList appends numbers as a JSON list.
