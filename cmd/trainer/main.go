@@ -42,6 +42,7 @@ func trainer() int {
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	defer context.AfterFunc(ctx, func() { slog.Info("The trainer is asked to stop", "cause", context.Cause(ctx)) })()
 
 	result, err := run(ctx, *listen)
 	if err := leave(result, *resultFile); err != nil {

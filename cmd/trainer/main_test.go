@@ -58,14 +58,20 @@ func start(t *testing.T, recipe string) *process {
 // address returns where the trainer serves, as it logged it.
 func (tr *process) address(t *testing.T) string {
 	t.Helper()
-	pattern := regexp.MustCompile(`listen=(\S+)`)
+	return tr.logged(t, `listen=(\S+)`)[1]
+}
+
+// logged reads the log until a line matches the pattern, and returns its parts.
+func (tr *process) logged(t *testing.T, pattern string) []string {
+	t.Helper()
+	expression := regexp.MustCompile(pattern)
 	for tr.log.Scan() {
-		if m := pattern.FindStringSubmatch(tr.log.Text()); m != nil {
-			return m[1]
+		if m := expression.FindStringSubmatch(tr.log.Text()); m != nil {
+			return m
 		}
 	}
-	t.Fatal("the trainer logs no address")
-	return ""
+	t.Fatalf("the trainer logs nothing like %s", pattern)
+	return nil
 }
 
 // end waits for the process and returns its exit code and result.
