@@ -22,9 +22,9 @@ import (
 	"trainyard.dev/trainyard/runtime/store"
 )
 
-// longJob trains for 1200 small steps, with all that a run remembers.
-func longJob(t *testing.T) spec.Train {
-	job := job(t, 60)
+// longJob trains 20 small steps an epoch, with all that a run remembers.
+func longJob(t *testing.T, epochs int32) spec.Train {
+	job := job(t, epochs)
 	var rows strings.Builder
 	rows.WriteString("a,b,y\n")
 	random := rand.New(rand.NewPCG(1, 2))
@@ -38,7 +38,7 @@ func longJob(t *testing.T) spec.Train {
 	job.Dataset.ValidationFraction = 0.2
 	job.Network.Layers = []spec.Layer{{Units: 8, Activation: spec.Tanh}, {Type: spec.BatchNormalization}, {Type: spec.Dropout, Rate: 0.1}, {Units: 1}}
 	job.Training.BatchSize = 4
-	job.Training.EarlyStopping = &spec.EarlyStopping{Patience: 1000}
+	job.Training.EarlyStopping = &spec.EarlyStopping{Patience: 10000}
 	return job
 }
 
@@ -86,7 +86,7 @@ func (tr *process) follow(t *testing.T, done func(spec.Progress) bool) bool {
 // A trainer that is killed twenty times leaves the weights of one that was not.
 func TestTrainerIsKilled(t *testing.T) {
 	t.Parallel()
-	job := longJob(t)
+	job := longJob(t, 60)
 	code, result := start(t, encoded(t, job)).end(t)
 	if code != 0 {
 		t.Fatalf("code %d with %+v", code, result.Failure)
@@ -124,7 +124,7 @@ func TestTrainerIsKilled(t *testing.T) {
 // On SIGTERM the trainer leaves a checkpoint, from which another goes on.
 func TestTrainerIsTerminatedAndGoesOn(t *testing.T) {
 	t.Parallel()
-	job := longJob(t)
+	job := longJob(t, 1000)
 	code, result := start(t, encoded(t, job)).end(t)
 	if code != 0 {
 		t.Fatalf("code %d with %+v", code, result.Failure)
