@@ -14,6 +14,7 @@ import (
 
 	"gonum.org/v1/gonum/blas/blas32"
 
+	"trainyard.dev/trainyard/runtime/dataset/remote"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -40,6 +41,10 @@ type Options struct {
 	// MaxBytes bounds the memory that the numbers of the table may take, as
 	// float32. 0: no bound. A small compressed file can hold a large table.
 	MaxBytes int64
+	// Credentials are for a source that is fetched.
+	Credentials remote.Credentials
+	// TemporaryDir has room for what is fetched. Default: the system's.
+	TemporaryDir string
 }
 
 // Set is a table that was read, split and scaled.
@@ -68,9 +73,10 @@ type Part struct {
 	Y []float32
 }
 
-// Read reads the table at path. An [InvalidError] says what is wrong with the
-// data, the columns that were asked for, or the split; every other error is a
-// failure to read.
+// Read reads the table at path: a file, or the URL (https://, s3://) of the
+// options' source. An [InvalidError] says what is wrong with the data, the
+// columns that were asked for, or the split; every other error is a failure to
+// read, of which [remote.UnavailableError] is one of a source far away.
 func Read(ctx context.Context, path string, o Options) (*Set, error) {
 	if o.SourceName == "" {
 		o.SourceName = path
@@ -90,6 +96,11 @@ func read(ctx context.Context, path string, o Options) (*Set, error) {
 	if err := checkOptions(o); err != nil {
 		return nil, err
 	}
+	path, remove, err := localFile(ctx, path, o)
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
 	src, err := openSource(ctx, path)
 	if err != nil {
 		return nil, err

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -266,20 +265,34 @@ func TestDamagedGzip(t *testing.T) {
 }
 
 func TestReadFailures(t *testing.T) {
-	invalid := (*InvalidError)(nil)
-	_, err := Read(t.Context(), filepath.Join(t.TempDir(), "none"), labelled("y"))
-	if !errors.Is(err, fs.ErrNotExist) || errors.As(err, &invalid) || !strings.HasPrefix(err.Error(), "reading the source: ") {
-		t.Errorf("no file: %v", err)
-	}
-	_, err = Read(t.Context(), t.TempDir(), labelled("y"))
-	if err == nil || errors.As(err, &invalid) {
-		t.Errorf("a folder: %v", err)
+	for path, want := range map[string]string{
+		filepath.Join(t.TempDir(), "none"): "the source: there is no such file; check the path",
+		write(t, "x,y\n1,2\n") + "/below":  "the source: there is no such file; check the path",
+		t.TempDir():                        "the source: this is a folder; name a file in it",
+		"/dev/null":                        "the source: this is not a regular file",
+		"s3://bucket/key":                  "the source: the dataset's source says nothing of how to fetch it; set source.https or source.s3",
+	} {
+		_, err := Read(t.Context(), path, labelled("y"))
+		if invalid := (*InvalidError)(nil); !errors.As(err, &invalid) || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", path, err, want)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = Read(ctx, write(t, flowers), labelled("species"))
-	if !errors.Is(err, context.Canceled) || errors.As(err, &invalid) {
+	_, err := Read(ctx, write(t, flowers), labelled("species"))
+	if invalid := (*InvalidError)(nil); !errors.Is(err, context.Canceled) || errors.As(err, &invalid) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestFetches reads tables from a web server: what it refuses is wrong input.
+func TestFetches(t *testing.T) {
+	_, err := Read(t.Context(), "https://h/iris.csv", Options{
+		Dataset:    spec.Dataset{Source: spec.DatasetSource{HTTPS: &spec.HTTPSSource{URL: "http://h/iris.csv"}}},
+		SourceName: "the source",
+	})
+	if invalid := (*InvalidError)(nil); !errors.As(err, &invalid) || !strings.HasPrefix(err.Error(), "the source: the url has to be") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -11,7 +11,12 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
+	"strings"
+	"syscall"
+
+	"trainyard.dev/trainyard/runtime/dataset/remote"
 )
 
 // source is the text of a table: the bytes of a file, hashed as they are
@@ -33,8 +38,26 @@ type storedFile struct {
 
 const readSize = 256 << 10
 
+// localFile returns the path of a file with the source's bytes, which are
+// fetched if they are far away, and what removes it again.
+func localFile(ctx context.Context, path string, o Options) (local string, remove func(), err error) {
+	nothing := func() {}
+	from := remote.Source{HTTPS: o.Source.HTTPS, S3: o.Source.S3, Credentials: o.Credentials}
+	if isFile := !strings.HasPrefix(path, "https://") && !strings.HasPrefix(path, "s3://"); isFile {
+		return path, nothing, nil
+	}
+	if from.HTTPS == nil && from.S3 == nil {
+		return "", nothing, invalidf("the dataset's source says nothing of how to fetch it; set source.https or source.s3")
+	}
+	local, err = remote.Fetch(ctx, from, o.TemporaryDir)
+	if refused := (*remote.RefusedError)(nil); errors.As(err, &refused) {
+		return "", nothing, &InvalidError{Problem: refused.Problem}
+	}
+	return local, func() { os.Remove(local) }, err
+}
+
 func openSource(ctx context.Context, path string) (*source, error) {
-	file, err := os.Open(path)
+	file, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -44,6 +67,24 @@ func openSource(ctx context.Context, path string) (*source, error) {
 		return nil, s.explain(err, 0)
 	}
 	return s, nil
+}
+
+// openFile opens a regular file. What is wrong with others is for people.
+func openFile(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+		return nil, invalidf("there is no such file; check the path")
+	case err == nil && info.IsDir():
+		return nil, invalidf("this is a folder; name a file in it")
+	case err == nil && !info.Mode().IsRegular():
+		return nil, invalidf("this is not a regular file")
+	}
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, invalidf("the file may not be read by user %d, as whom the trainer runs; let everyone read it", os.Getuid())
+	}
+	return file, err
 }
 
 // unpack finds out what r's bytes are from their beginning.
@@ -83,6 +124,9 @@ func foreignFormat(start []byte) string {
 		{"\xff\xfe", "UTF-16 text"},
 		{"\xfe\xff", "UTF-16 text"},
 		{"\x1f\x8b", "a file that was compressed with gzip twice"},
+		{"<!DO", "a web page"},
+		{"<!do", "a web page"},
+		{"<htm", "a web page"},
 	} {
 		if bytes.HasPrefix(start, []byte(format.magic)) {
 			return format.name

@@ -8,7 +8,8 @@ const TrainVariable = "TRAINYARD_TRAIN"
 type Train struct {
 	// Name of the model.
 	Name string `json:"name"`
-	// Source is where the dataset's bytes are: the path of a file.
+	// Source is where the dataset's bytes are: the path of a file, or a URL
+	// (https://, s3://) whose particulars are in Dataset.Source.
 	Source string `json:"source"`
 	// SourceName is what users call the source, for messages:
 	// "ConfigMap default/digits, key digits.csv.gz".

@@ -14,10 +14,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"time"
 
 	"trainyard.dev/trainyard/runtime/dataset"
+	"trainyard.dev/trainyard/runtime/dataset/remote"
 	"trainyard.dev/trainyard/runtime/model"
 	"trainyard.dev/trainyard/runtime/spec"
 	"trainyard.dev/trainyard/runtime/store"
@@ -135,10 +137,14 @@ func read(ctx context.Context, job spec.Train, memoryLimit int64) (*dataset.Set,
 		Seed:       job.Training.Seed,
 		SourceName: job.SourceName,
 		// The other half is for splitting it, and for the network.
-		MaxBytes: memoryLimit / 2,
+		MaxBytes:    memoryLimit / 2,
+		Credentials: remote.EnvironmentCredentials(os.Environ()),
 	})
 	if invalid := (*dataset.InvalidError)(nil); errors.As(err, &invalid) {
 		return nil, invalidf(spec.ReasonDatasetInvalid, "%w", err)
+	}
+	if unavailable := (*remote.UnavailableError)(nil); errors.As(err, &unavailable) {
+		return nil, failuref(spec.ReasonDatasetUnavailable, 1, "%w", err)
 	}
 	return set, err
 }

@@ -186,11 +186,11 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
-// A file that cannot be read may be there the next time.
+// A file that is not there is not waited for: the pod has its volume.
 func TestRunWithoutFile(t *testing.T) {
 	job := classJob(filepath.Join(t.TempDir(), "nothing"), newRegistry(t, nil))
 	result, err := Run(testContext(t), job, Options{})
-	wantFailure(t, result, err, spec.ReasonInternal, 1, "ConfigMap default/insects")
+	wantFailure(t, result, err, spec.ReasonDatasetInvalid, spec.ExitInvalid, "ConfigMap default/insects", "there is no such file")
 }
 
 func TestRunNeedsTooMuchMemory(t *testing.T) {
