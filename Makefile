@@ -54,6 +54,25 @@ test-unit: prerequisites ## Run the unit and controller tests
 test-e2e: cluster-up images ## Run the whole on the real cluster
 	hack/test-e2e
 
+##@ Benchmarks
+
+BENCH_PYTHON := bin/bench-venv/bin/python
+
+.PHONY: bench-train
+bench-train: bin/bench-venv/ready ## Train beside PyTorch, Keras and scikit-learn (BENCH_CASES, see bench/README.md)
+	@dpkg -s libopenblas-dev >/dev/null 2>&1 || apt-get install -y libopenblas-dev
+	mkdir -p bin/bench-data
+	CGO_ENABLED=1 go build -tags openblas -ldflags '-linkmode external -extldflags -static' -o bin/bench-train ./bench/train
+	CGO_ENABLED=0 go build -o bin/bench-train-without-openblas ./bench/train
+	bin/bench-train $(BENCH_PYTHON) bench/train/peers.py bin/bench-train-without-openblas bin/bench-data
+
+# A peer that cannot be installed is not measured, and the output says so.
+bin/bench-venv/ready: bench/train/requirements.txt bench/train/requirements-torch.txt
+	python3 -m venv bin/bench-venv
+	$(BENCH_PYTHON) -m pip install -q -r bench/train/requirements.txt || echo 'bench: not all peers could be installed' >&2
+	$(BENCH_PYTHON) -m pip install -q --no-deps -r bench/train/requirements-torch.txt || echo 'bench: PyTorch could not be installed' >&2
+	touch $@
+
 ##@ Images and installation
 
 .PHONY: binaries
