@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas32"
 )
 
 // BenchmarkMultiply reports the speed of the forward product of a Dense layer.
@@ -23,22 +24,39 @@ func BenchmarkMultiply(b *testing.B) {
 	}
 }
 
-// BenchmarkStep is a training step of 64-64-32-10 with 32 rows.
+// BenchmarkStep is a training step with Adam.
 func BenchmarkStep(b *testing.B) {
+	for _, c := range []struct{ rows, inputs, first, second int }{{32, 100, 64, 32}, {128, 784, 512, 256}, {512, 1024, 4096, 4096}} {
+		b.Run(fmt.Sprintf("%d-%d-%d-10", c.inputs, c.first, c.second), func(b *testing.B) {
+			r := random(1)
+			n := &Network{Inputs: c.inputs, Layers: []Layer{
+				NewDense(c.inputs, c.first, Activation{Kind: ReLU}), NewDense(c.first, c.second, Activation{Kind: ReLU}),
+				NewDense(c.second, 10, Activation{Kind: Softmax}),
+			}}
+			n.Initialize(GlorotUniform, r)
+			benchmarkSteps(b, n, CategoricalCrossentropy{}, NewAdam(), randomMatrix(c.rows, c.inputs, r), randomTargets(CategoricalCrossentropy{}, c.rows, 10, r))
+		})
+	}
+}
+
+// BenchmarkLeastSquares is a step of linear regression over all rows.
+func BenchmarkLeastSquares(b *testing.B) {
+	const rows, inputs = 1_000_000, 20
 	r := random(1)
-	n := &Network{Inputs: 64, Layers: []Layer{
-		NewDense(64, 64, Activation{Kind: ReLU}), NewDense(64, 32, Activation{Kind: ReLU}), NewDense(32, 10, Activation{Kind: Softmax}),
-	}}
-	n.Initialize(GlorotUniform, r)
-	trainer, err := NewTrainer(n, CategoricalCrossentropy{}, 32, r)
+	n := &Network{Inputs: inputs, Layers: []Layer{NewDense(inputs, 1, Activation{})}}
+	benchmarkSteps(b, n, LeastSquares{}, SGD{}, randomMatrix(rows, inputs, r), make([]float32, rows))
+}
+
+func benchmarkSteps(b *testing.B, n *Network, loss Loss, rule Rule, x blas32.General, y []float32) {
+	trainer, err := NewTrainer(n, loss, x.Rows, random(1))
 	if err != nil {
 		b.Fatal(err)
 	}
-	o := NewOptimizer(NewAdam(), Constant(0.001), trainer.Parameters())
-	x, y := randomMatrix(32, 64, r), randomTargets(CategoricalCrossentropy{}, 32, 10, r)
+	o := NewOptimizer(rule, Constant(0.0001), trainer.Parameters())
 	b.ReportAllocs()
 	for b.Loop() {
 		trainer.Gradients(x, y, nil)
 		o.Step()
 	}
+	b.ReportMetric(float64(x.Rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
