@@ -173,9 +173,9 @@ func (f *fit) makeStep(rows []int) error {
 	return nil
 }
 
-// gather copies rows of the training set into one batch. It takes a hundredth
-// of a step's time or less (see BenchmarkGather), so no other goroutine does it
-// ahead: waking one costs as much.
+// gather copies rows of the training set into one batch. That is about a
+// hundredth of a step (see BenchmarkGather), so no other goroutine does it ahead:
+// to wake one costs as much.
 func (f *fit) gather(rows []int) batch {
 	from, b := f.set.Train, f.batch
 	if b.y == nil {

@@ -199,6 +199,27 @@ func TestRunStopsEarly(t *testing.T) {
 	}
 }
 
+// A full batch is not copied, and not changed either.
+func TestFullBatch(t *testing.T) {
+	job := everything(writeFile(t, threeClasses(60)))
+	job.Training.FullBatch = true
+	set := readSet(t, job)
+	before := slices.Clone(set.Train.X.Data)
+	for _, first := range []spec.Layer{job.Network.Layers[0], job.Network.Layers[1], job.Network.Layers[2]} {
+		job.Network.Layers = append([]spec.Layer{first}, job.Network.Layers...)
+		f := begin(t, job, set, "", quiet)
+		if err := f.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if f.optimizer.Steps != int64(f.Epoch) {
+			t.Errorf("%d steps in %d epochs", f.optimizer.Steps, f.Epoch)
+		}
+	}
+	if !slices.Equal(before, set.Train.X.Data) {
+		t.Error("training changed the data")
+	}
+}
+
 func TestClassWeights(t *testing.T) {
 	set := &dataset.Set{Label: "kind", Classes: []string{"ant", "bee", "cat"}, Train: dataset.Part{Y: []float32{0, 0, 0, 0, 1, 2}}}
 	for _, c := range []struct {

@@ -171,6 +171,12 @@ func TestRunRefuses(t *testing.T) {
 		{"three classes and one probability", func(j *spec.Train) {
 			j.Training.Loss, j.Network.Layers[1] = spec.BinaryCrossentropy, layer(1, spec.Sigmoid)
 		}, spec.ReasonNetworkInvalid, []string{"CategoricalCrossentropy", "{units: 3, activation: Softmax}"}},
+		{"weights of another class", func(j *spec.Train) {
+			j.Training.ClassWeights = map[string]spec.ClassWeight{"dog": 2}
+		}, spec.ReasonNetworkInvalid, []string{`training.classWeights has a class "dog", but column "kind" has none of that name (ant, bee, cat)`}},
+		{"a warm-up without an end", func(j *spec.Train) {
+			j.Training.Optimizer.Schedule = spec.Schedule{Name: spec.CosineSchedule, WarmupSteps: 1000}
+		}, spec.ReasonNetworkInvalid, []string{"warmupSteps is 1000, but the run has 20 steps (10 epochs of 2)"}},
 		{"diverges", func(j *spec.Train) {
 			j.Training.Optimizer, j.Training.Loss = spec.Optimizer{Name: spec.SGD, LearningRate: 1e30}, spec.MeanSquaredError
 			j.Network.Layers[1], j.Dataset.Label, j.Training.Metrics = layer(1, ""), "weight", nil
