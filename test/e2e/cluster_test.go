@@ -171,24 +171,7 @@ type caller struct{ namespace string }
 
 func newCaller(t *testing.T, namespace string) caller {
 	t.Helper()
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "caller", Namespace: namespace},
-		Spec: corev1.PodSpec{
-			AutomountServiceAccountToken:  new(false),
-			TerminationGracePeriodSeconds: new(int64(0)),
-			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: new(true), RunAsUser: new(int64(65532)),
-				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
-			Containers: []corev1.Container{{
-				Name: "caller", Image: "busybox:1.35", Command: []string{"busybox", "sleep", "3600"},
-				SecurityContext: &corev1.SecurityContext{
-					AllowPrivilegeEscalation: new(false),
-					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-				},
-			}},
-		},
-	}
+	pod := callerPod(namespace, "caller")
 	create(t, pod)
 	eventually(t, "the calling pod to run", time.Minute, func(ctx context.Context) error {
 		if err := cluster.Get(ctx, client.ObjectKeyFromObject(pod), pod); err != nil {
@@ -200,6 +183,28 @@ func newCaller(t *testing.T, namespace string) caller {
 		return nil
 	})
 	return caller{namespace}
+}
+
+// callerPod is a pod that waits, with the tools of busybox.
+func callerPod(namespace, name string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+		Spec: corev1.PodSpec{
+			AutomountServiceAccountToken:  new(false),
+			TerminationGracePeriodSeconds: new(int64(0)),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: new(true), RunAsUser: new(int64(65532)), FSGroup: new(int64(65532)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{{
+				Name: "caller", Image: "busybox:1.35", Command: []string{"busybox", "sleep", "3600"},
+				SecurityContext: &corev1.SecurityContext{
+					AllowPrivilegeEscalation: new(false),
+					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				},
+			}},
+		},
+	}
 }
 
 // patience, in seconds, is for one request. It is short: a connection that is
