@@ -3,6 +3,8 @@ package trainingjob
 import (
 	"context"
 	"errors"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/yaml"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/runtime/spec"
@@ -459,6 +462,33 @@ func TestSchemaAccepts(t *testing.T) {
 	stopping := numbers.Spec.Training.EarlyStopping
 	if stopping.Monitor != spec.MonitorValidationLoss || stopping.Patience != 5 || !*stopping.RestoreBestWeights {
 		t.Errorf("defaults are %+v", stopping)
+	}
+}
+
+// The schema takes every example of docs/recipes.md.
+func TestSchemaAcceptsTheRecipes(t *testing.T) {
+	text, err := os.ReadFile("../../docs/recipes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(examples) < 5 {
+		t.Errorf("there are %d examples", len(examples))
+	}
+	for _, example := range examples {
+		job := sample(server.Namespace(t))
+		var recipe v1alpha1.TrainingJobSpec
+		if err := yaml.UnmarshalStrict([]byte(example[1]), &recipe); err != nil {
+			t.Errorf("%v in:\n%s", err, example[1])
+			continue
+		}
+		job.Spec.Training = recipe.Training
+		if recipe.Network.Layers != nil {
+			job.Spec.Network = recipe.Network
+		}
+		if err := server.Client.Create(t.Context(), job, client.DryRunAll); err != nil {
+			t.Errorf("%v in:\n%s", err, example[1])
+		}
 	}
 }
 
