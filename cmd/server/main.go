@@ -48,6 +48,7 @@ func (e usageError) Unwrap() error { return e.error }
 type settings struct {
 	config           string
 	listen           string
+	grpcListen       string
 	operationsListen string
 	verbose          bool
 }
@@ -72,7 +73,7 @@ func run(args []string, out io.Writer, signals <-chan os.Signal) error {
 	}
 	defer removeCache()
 	// The ports first: a pod that loads can say so.
-	predictions, operations, err := listen(set)
+	listeners, err := listen(set)
 	if err != nil {
 		return err
 	}
@@ -80,8 +81,9 @@ func run(args []string, out io.Writer, signals <-chan os.Signal) error {
 	if err := server.Models().Configure(config); err != nil {
 		return usageError{fmt.Errorf("%s: %w", set.config, err)}
 	}
-	options.Log.Info("listening", "predictions", predictions.Addr().String(), "operations", operations.Addr().String())
-	return server.Run(signals, predictions, operations)
+	options.Log.Info("listening", "predictions", listeners.Predictions.Addr().String(),
+		"grpc", listeners.GRPC.Addr().String(), "operations", listeners.Operations.Addr().String())
+	return server.Run(signals, listeners)
 }
 
 func parse(args []string, out io.Writer, o *serve.Options) (settings, error) {
@@ -90,6 +92,7 @@ func parse(args []string, out io.Writer, o *serve.Options) (settings, error) {
 	f.SetOutput(out)
 	f.StringVar(&s.config, "config", "", "file of the models to load, as JSON; without one, models come over the operations port")
 	f.StringVar(&s.listen, "listen", fmt.Sprintf(":%d", spec.ServePort), "address for predictions and health")
+	f.StringVar(&s.grpcListen, "grpc-listen", fmt.Sprintf(":%d", spec.GRPCPort), "address for predictions and health over gRPC")
 	f.StringVar(&s.operationsListen, "operations-listen", fmt.Sprintf(":%d", spec.OperationsPort), "address for the operator and for monitoring")
 	f.BoolVar(&s.verbose, "verbose", false, "log more")
 	f.StringVar(&o.CacheDir, "cache-dir", "", "folder that models are pulled to; default: a temporary one")
@@ -97,7 +100,7 @@ func parse(args []string, out io.Writer, o *serve.Options) (settings, error) {
 	f.IntVar(&o.HeaderBytes, "max-header-bytes", o.HeaderBytes, "most bytes of a request's head")
 	f.IntVar(&o.Rows, "max-rows", o.Rows, "most rows of a request")
 	f.IntVar(&o.Connections, "max-connections", o.Connections, "most connections at once; more have to wait")
-	f.DurationVar(&o.ConnectionAge, "max-connection-age", o.ConnectionAge, "age at which a connection is closed after an answer, give or take a fifth")
+	f.DurationVar(&o.ConnectionAge, "max-connection-age", o.ConnectionAge, "age at which a connection is closed after an answer, give or take a fifth (of gRPC: a tenth)")
 	f.DurationVar(&o.ReadHeaderTimeout, "read-header-timeout", o.ReadHeaderTimeout, "longest time to read a request's head")
 	f.DurationVar(&o.ReadTimeout, "read-timeout", o.ReadTimeout, "longest time to read a whole request")
 	f.DurationVar(&o.WriteTimeout, "write-timeout", o.WriteTimeout, "longest time to answer a request")
@@ -153,13 +156,21 @@ func makeCache(dir *string) (remove func(), err error) {
 	return func() { os.RemoveAll(*dir) }, nil
 }
 
-func listen(s settings) (predictions, operations net.Listener, err error) {
+// listen opens all listeners, or none.
+func listen(s settings) (l serve.Listeners, err error) {
 	var c net.ListenConfig
-	if predictions, err = c.Listen(context.Background(), "tcp", s.listen); err != nil {
-		return nil, nil, err
+	var opened []net.Listener
+	for _, at := range []struct {
+		address string
+		to      *net.Listener
+	}{{s.listen, &l.Predictions}, {s.grpcListen, &l.GRPC}, {s.operationsListen, &l.Operations}} {
+		if *at.to, err = c.Listen(context.Background(), "tcp", at.address); err != nil {
+			for _, o := range opened {
+				err = errors.Join(err, o.Close())
+			}
+			return l, err
+		}
+		opened = append(opened, *at.to)
 	}
-	if operations, err = c.Listen(context.Background(), "tcp", s.operationsListen); err != nil {
-		return nil, nil, errors.Join(err, predictions.Close())
-	}
-	return predictions, operations, nil
+	return l, nil
 }

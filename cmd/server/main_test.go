@@ -54,7 +54,7 @@ func TestWrongUsageEndsWithASentence(t *testing.T) {
 		{[]string{"serve"}, `unexpected argument "serve"`},
 		{[]string{"--max-rows", "0"}, "must be at least 1"},
 		{[]string{"--config", "/does/not/exist"}, "reading the configuration: open /does/not/exist"},
-		{[]string{"--config", bad, "--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0"}, `the digest of model x is "latest"`},
+		{[]string{"--config", bad, "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0"}, `the digest of model x is "latest"`},
 	} {
 		out, err := server(t, c.args...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "server: ") || !strings.Contains(string(out), c.want) || strings.Contains(string(out), "goroutine") {
@@ -125,7 +125,7 @@ func TestServerFromConfigurationToSIGTERM(t *testing.T) {
 	if err := os.WriteFile(file, config, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := server(t, "--config", file, "--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0",
+	c := server(t, "--config", file, "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0",
 		"--stop-quiet", "100ms", "--stop-least", "200ms")
 	stderr, err := c.StderrPipe()
 	if err != nil {

@@ -71,11 +71,19 @@ func buildService(service *v1alpha1.ModelService) *coreapply.ServiceApplyConfigu
 		WithOwnerReferences(ownerOf(service)).
 		WithSpec(coreapply.ServiceSpec().
 			WithSelector(selectorOf(service)).
-			WithPorts(coreapply.ServicePort().
-				WithName("http").
-				WithProtocol(corev1.ProtocolTCP).
-				WithPort(80).
-				WithTargetPort(intstr.FromInt32(spec.ServePort))))
+			WithPorts(
+				coreapply.ServicePort().
+					WithName("http").
+					WithProtocol(corev1.ProtocolTCP).
+					WithPort(80).
+					WithTargetPort(intstr.FromInt32(spec.ServePort)),
+				coreapply.ServicePort().
+					WithName("grpc").
+					WithProtocol(corev1.ProtocolTCP).
+					// Tells gateways and meshes to speak HTTP/2 in the clear.
+					WithAppProtocol("kubernetes.io/h2c").
+					WithPort(spec.GRPCPort).
+					WithTargetPort(intstr.FromInt32(spec.GRPCPort))))
 }
 
 // buildDeployment runs the servers. The number of replicas is decided
@@ -129,6 +137,7 @@ func serverOf(service *v1alpha1.ModelService, image string) *coreapply.Container
 		WithArgs("--config="+configDirectory+"/"+spec.ServeKey, "--cache-dir="+cacheDirectory+"/models").
 		WithPorts(
 			coreapply.ContainerPort().WithName("http").WithContainerPort(spec.ServePort).WithProtocol(corev1.ProtocolTCP),
+			coreapply.ContainerPort().WithName("grpc").WithContainerPort(spec.GRPCPort).WithProtocol(corev1.ProtocolTCP),
 			coreapply.ContainerPort().WithName("operations").WithContainerPort(spec.OperationsPort).WithProtocol(corev1.ProtocolTCP)).
 		WithReadinessProbe(coreapply.Probe().
 			WithHTTPGet(coreapply.HTTPGetAction().WithPath("/v2/health/ready").WithPort(intstr.FromInt32(spec.ServePort))).

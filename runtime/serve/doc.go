@@ -1,7 +1,7 @@
 // Package serve answers predictions: the Open Inference Protocol (V2) and the
-// V1 protocol over REST, for several models at once.
+// V1 protocol over REST, and V2 over gRPC, for several models at once.
 //
-// The way of a request: a codec ([inferV2], [predictV1]) turns the body into
+// The way of a request: a codec ([inferV2], [predictV1], [inferGRPC]) turns the body into
 // tensors, a [signature] turns the tensors into one matrix of rows, the
 // [version] of the model computes the answers, and the codec writes them. A
 // codec knows its protocol and nothing of the network; the network knows

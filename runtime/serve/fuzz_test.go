@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // fuzzed feeds bodies to a codec: it never panics, refuses with a status that
@@ -103,6 +105,55 @@ func checkBinaryAnswer(t *testing.T, b *buffers) {
 	if size != len(tail) {
 		t.Fatalf("%s\nis followed by %d bytes", head, len(tail))
 	}
+}
+
+// FuzzModelInfer reads any bytes as a message: the mapping never panics, blames
+// the client, and answers in the form of the request, as much as it says.
+func FuzzModelInfer(f *testing.F) {
+	s := irisServer(f, nil)
+	v, err := s.models.acquire("iris", "")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(v.release)
+	for _, r := range []*inferCall{
+		one("FP32", &contents{Fp32Contents: []float32{1, 2, 3, 4}}, 1, 4),
+		one("INT16", &contents{IntContents: []int32{1, 2, 3, 4, 5, 6, 7, 8}}, 2, 4),
+		asking(one("BOOL", &contents{BoolContents: []bool{true, false, true, true}}, 4), "label", "outputs"),
+		asking(asRaw(one("BF16", nil, 4), make([]byte, 8)), "label"),
+		asRaw(one("UINT64", nil, -1, 4), make([]byte, 8), nil),
+	} {
+		seed, err := proto.Marshal(r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, message []byte) {
+		r := new(inferCall)
+		if proto.Unmarshal(message, r) != nil {
+			return
+		}
+		answer, err := inferGRPC(context.Background(), v, r, 100, new(buffers))
+		if p := (*problem)(nil); errors.As(err, &p) && p.status < http.StatusInternalServerError {
+			return
+		}
+		if err != nil {
+			t.Fatalf("%v: %v", r, err)
+		}
+		if _, err := proto.Marshal(answer); err != nil {
+			t.Fatalf("%v: %v", r, err)
+		}
+		for i, o := range answer.GetOutputs() {
+			elements, rows := len(o.GetContents().GetFp32Contents())/3+len(o.GetContents().GetBytesContents()), o.GetShape()[0]
+			if len(r.GetRawInputContents()) == 0 && int64(elements) != rows {
+				t.Fatalf("%v: got %v", r, answer)
+			}
+			if len(r.GetRawInputContents()) != 0 && (elements != 0 || len(answer.GetRawOutputContents()[i]) < int(rows)) {
+				t.Fatalf("%v: got %v", r, answer)
+			}
+		}
+	})
 }
 
 func FuzzInferV2(f *testing.F) {

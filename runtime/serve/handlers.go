@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,7 +41,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol, model 
 	} else {
 		code = writeError(w, err)
 	}
-	s.metrics.answered(served, protocol, code, time.Since(began))
+	s.metrics.answered(served, protocol, strconv.Itoa(code), time.Since(began))
 }
 
 // compute leaves the answer in b. The body is read before the version is taken,
@@ -100,8 +101,10 @@ func (s *Server) serverMetadata(w http.ResponseWriter, _ *http.Request) {
 		Name       string   `json:"name"`
 		Version    string   `json:"version"`
 		Extensions []string `json:"extensions"`
-	}{"trainyard", codeVersion(), extensions})
+	}{serverName, codeVersion(), extensions})
 }
+
+const serverName = "trainyard"
 
 // extensions of the protocol that the server has.
 var extensions = []string{"binary_tensor_data", "model_repository"}
@@ -123,9 +126,9 @@ type modelParameters struct {
 }
 
 type tensorMetadata struct {
-	Name     string `json:"name"`
-	Datatype string `json:"datatype"`
-	Shape    []int  `json:"shape"`
+	Name     string  `json:"name"`
+	Datatype string  `json:"datatype"`
+	Shape    []int64 `json:"shape"`
 }
 
 func (s *Server) modelMetadata(w http.ResponseWriter, r *http.Request) {
@@ -139,15 +142,15 @@ func (s *Server) modelMetadata(w http.ResponseWriter, r *http.Request) {
 }
 
 func (v *version) metadata() modelMetadata {
-	outputs := []tensorMetadata{{outputName, "FP32", []int{-1, v.outputs}}}
+	outputs := []tensorMetadata{{outputName, "FP32", []int64{-1, int64(v.outputs)}}}
 	if len(v.classes) != 0 {
-		outputs = append(outputs, tensorMetadata{labelName, "BYTES", []int{-1}})
+		outputs = append(outputs, tensorMetadata{labelName, "BYTES", []int64{-1}})
 	}
 	return modelMetadata{
 		Name:       v.model.Name,
 		Versions:   []string{v.model.Version()},
 		Platform:   "trainyard_onnx",
-		Inputs:     []tensorMetadata{{inputName, "FP32", []int{-1, v.features}}},
+		Inputs:     []tensorMetadata{{inputName, "FP32", []int64{-1, int64(v.features)}}},
 		Outputs:    outputs,
 		Parameters: modelParameters{Columns: v.columns, Classes: v.classes},
 	}

@@ -123,9 +123,9 @@ func (l *loading) notReady() error {
 
 func (l *loading) status() spec.ModelStatus {
 	if l.reason == nil {
-		return status(l.model, spec.StateLoading)
+		return stateOf(l.model, spec.StateLoading)
 	}
-	st := status(l.model, spec.StateUnavailable)
+	st := stateOf(l.model, spec.StateUnavailable)
 	st.Reason = l.reason.Error()
 	return st
 }

@@ -2,7 +2,6 @@ package serve
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,9 +60,9 @@ func (m *metrics) handler() http.Handler {
 }
 
 // answered counts a request for predictions. Served is the zero value when it
-// met no version of a model.
-func (m *metrics) answered(served spec.ServedModel, protocol string, code int, took time.Duration) {
-	m.requests.WithLabelValues(served.Name, served.Version(), protocol, strconv.Itoa(code)).Inc()
+// met no version of a model, and code HTTP's number or gRPC's name.
+func (m *metrics) answered(served spec.ServedModel, protocol, code string, took time.Duration) {
+	m.requests.WithLabelValues(served.Name, served.Version(), protocol, code).Inc()
 	m.duration.WithLabelValues(served.Name, protocol).Observe(took.Seconds())
 }
 

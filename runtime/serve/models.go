@@ -230,7 +230,7 @@ func (m *Models) Index() []spec.ModelStatus {
 	for _, name := range slices.Sorted(maps.Keys(m.slots)) {
 		s := m.slots[name]
 		if s.current != nil {
-			index = append(index, status(s.current.model, spec.StateReady))
+			index = append(index, stateOf(s.current.model, spec.StateReady))
 		}
 		if s.loading != nil {
 			index = append(index, s.loading.status())
@@ -239,7 +239,7 @@ func (m *Models) Index() []spec.ModelStatus {
 	return index
 }
 
-func status(m spec.ServedModel, state string) spec.ModelStatus {
+func stateOf(m spec.ServedModel, state string) spec.ModelStatus {
 	return spec.ModelStatus{Name: m.Name, Version: m.Version(), Digest: m.Digest, State: state}
 }
 

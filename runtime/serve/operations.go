@@ -34,7 +34,7 @@ func (s *Server) load(w http.ResponseWriter, r *http.Request) {
 		writeError(w, loadProblem(model, err))
 		return
 	}
-	writeJSON(w, http.StatusOK, status(model, spec.StateReady))
+	writeJSON(w, http.StatusOK, stateOf(model, spec.StateReady))
 }
 
 func (s *Server) unload(w http.ResponseWriter, r *http.Request) {

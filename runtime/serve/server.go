@@ -76,6 +76,8 @@ type Server struct {
 	predictions *activity
 	requests    *activity
 	stopping    atomic.Bool
+	// shutdown is closed when a stopping server waits for nobody new.
+	shutdown chan struct{}
 }
 
 // New returns a server without models. Give it some with [Models.Configure],
@@ -89,6 +91,7 @@ func newServer(o Options, open func(context.Context, spec.ServedModel) (*version
 		options:     o,
 		predictions: newActivity(time.Now),
 		requests:    newActivity(time.Now),
+		shutdown:    make(chan struct{}),
 	}
 	s.metrics = newMetrics(s.predictions)
 	s.models = newModels(open, o.Log, s.metrics)

@@ -9,13 +9,15 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+	"google.golang.org/grpc"
 )
 
 // Stopping says how a server ends without losing a request. When it is asked
 // to stop, the rest of the cluster does not know yet: for seconds more, new
 // requests arrive, also on connections that are open. So it says that it is not
 // ready, goes on answering, asks clients to leave with "Connection: close", and
-// shuts down when nobody comes any more.
+// shuts down when nobody comes any more. Clients of gRPC are asked to leave
+// (GOAWAY) when it shuts down.
 type Stopping struct {
 	// Quiet is for how long no request may have begun or ended.
 	Quiet time.Duration
@@ -53,30 +55,41 @@ func (s Stopping) wait(ctx context.Context, a *activity) {
 	}
 }
 
-// Run answers on both listeners until a signal arrives, then stops without
+// Listeners are where a server answers.
+type Listeners struct {
+	// Predictions is for REST, on [spec.ServePort], GRPC for gRPC, on
+	// [spec.GRPCPort], and Operations for the operator, on
+	// [spec.OperationsPort].
+	Predictions, GRPC, Operations net.Listener
+}
+
+// Run answers on the listeners until a signal arrives, then stops without
 // loss; a second signal ends it at once. It returns nil if it was asked to
 // stop, and closes the models.
-func (s *Server) Run(signals <-chan os.Signal, predictions, operations net.Listener) error {
+func (s *Server) Run(signals <-chan os.Signal, l Listeners) error {
 	defer s.models.Close()
 	front, back := s.servers()
-	ended := make(chan error, 2)
-	go func() { ended <- front.Serve(netutil.LimitListener(predictions, s.options.Connections)) }()
-	go func() { ended <- back.Serve(operations) }()
+	rpc := s.grpcServer()
+	ended := make(chan error, 3)
+	go func() { ended <- front.Serve(netutil.LimitListener(l.Predictions, s.options.Connections)) }()
+	go func() { ended <- rpc.Serve(netutil.LimitListener(l.GRPC, s.options.Connections)) }()
+	go func() { ended <- back.Serve(l.Operations) }()
 	defer front.Close()
 	defer back.Close()
+	defer rpc.Stop()
 	select {
 	case err := <-ended:
 		return err
 	case sig := <-signals:
 		s.options.Log.Info("stopping", "signal", sig.String())
 	}
-	s.stop(signals, front)
+	s.stop(signals, front, rpc)
 	return nil
 }
 
 // stop waits for quiet and shuts down. Operations go on meanwhile, so that
 // those who measure see the last requests, too.
-func (s *Server) stop(signals <-chan os.Signal, front *http.Server) {
+func (s *Server) stop(signals <-chan os.Signal, front *http.Server, rpc *grpc.Server) {
 	s.stopping.Store(true)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -90,12 +103,29 @@ func (s *Server) stop(signals <-chan os.Signal, front *http.Server) {
 	s.options.Stop.wait(ctx, s.requests)
 	bounded, done := context.WithTimeout(ctx, s.options.Stop.Shutdown)
 	defer done()
-	if err := front.Shutdown(bounded); err != nil {
+	close(s.shutdown)
+	if err := errors.Join(front.Shutdown(bounded), stopCalls(bounded, rpc)); err != nil {
 		inFlight, _ := s.requests.last()
 		s.options.Log.Warn("stopped before all requests were answered", "inFlight", inFlight, "error", errors.Join(err, ctx.Err()))
 		return
 	}
 	s.options.Log.Info("stopped")
+}
+
+// stopCalls asks gRPC's clients to leave, which they do at once and without
+// loss, and waits for what still runs.
+func stopCalls(ctx context.Context, rpc *grpc.Server) error {
+	stopped := make(chan struct{})
+	go func() {
+		rpc.GracefulStop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (s *Server) servers() (front, back *http.Server) {

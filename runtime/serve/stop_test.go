@@ -62,15 +62,16 @@ func TestWaitEndsWhenItIsQuiet(t *testing.T) {
 type running struct {
 	*Server
 	url     string
+	rpc     string // host:port of gRPC
 	signals chan os.Signal
 	ended   chan error
 }
 
 func run(t *testing.T, s *Server) *running {
 	t.Helper()
-	front, back := listen(t), listen(t)
-	r := &running{s, "http://" + front.Addr().String(), make(chan os.Signal, 2), make(chan error, 1)}
-	go func() { r.ended <- s.Run(r.signals, front, back) }()
+	l := Listeners{Predictions: listen(t), GRPC: listen(t), Operations: listen(t)}
+	r := &running{s, "http://" + l.Predictions.Addr().String(), l.GRPC.Addr().String(), make(chan os.Signal, 2), make(chan error, 1)}
+	go func() { r.ended <- s.Run(r.signals, l) }()
 	return r
 }
 

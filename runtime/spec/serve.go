@@ -32,6 +32,8 @@ func (m ServedModel) Version() string {
 const (
 	// ServePort answers predictions, and health.
 	ServePort = 8080
+	// GRPCPort answers predictions and health over gRPC.
+	GRPCPort = 9000
 	// OperationsPort is for the operator and for monitoring: /stats, /metrics
 	// and the model repository. It is in no Service.
 	OperationsPort = 8081

@@ -1,0 +1,141 @@
+package serve
+
+import (
+	"context"
+	"runtime/debug"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"trainyard.dev/trainyard/runtime/serve/internal/inference"
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// streams is how many calls one connection may have at once. A client that
+// makes more waits; the messages of all lie in memory.
+const streams = 250
+
+// grpcServer answers on [spec.GRPCPort]: predictions, health and reflection.
+// Its limits are those of REST, as far as gRPC has them.
+func (s *Server) grpcServer() *grpc.Server {
+	o := s.options
+	counting := &calls{s}
+	g := grpc.NewServer(
+		grpc.MaxRecvMsgSize(int(o.BodyBytes)),
+		grpc.MaxHeaderListSize(uint32(o.HeaderBytes)),
+		grpc.MaxConcurrentStreams(streams),
+		grpc.ConnectionTimeout(o.ReadHeaderTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			// The library moves it by up to a tenth, either way.
+			MaxConnectionAge:      o.ConnectionAge,
+			MaxConnectionAgeGrace: o.WriteTimeout,
+			MaxConnectionIdle:     o.IdleTimeout,
+			// Finds out who is gone without a word.
+			Time:    time.Minute,
+			Timeout: 20 * time.Second,
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.InTapHandle(counting.begun),
+		grpc.StatsHandler(counting),
+		grpc.UnaryInterceptor(s.answerCall),
+	)
+	inference.RegisterGRPCInferenceServiceServer(g, &inferenceService{s})
+	grpc_health_v1.RegisterHealthServer(g, &health{s})
+	reflection.Register(g)
+	return g
+}
+
+// answerCall turns errors, and panics as [net/http] does, into a status.
+func (s *Server) answerCall(ctx context.Context, request any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (response any, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.options.Log.Error("a call panicked", "method", info.FullMethod, "cause", cause, "stack", string(debug.Stack()))
+			response, err = nil, statusOf(ctx, internal("the server failed; its log says how"))
+		}
+	}()
+	response, err = h(ctx, request)
+	return response, statusOf(ctx, err)
+}
+
+// inferenceService is the protocol's service.
+type inferenceService struct{ *Server }
+
+// ServerLive implements [inference.GRPCInferenceServiceServer].
+func (s *inferenceService) ServerLive(context.Context, *inference.ServerLiveRequest) (*inference.ServerLiveResponse, error) {
+	return &inference.ServerLiveResponse{Live: true}, nil
+}
+
+// ServerReady implements [inference.GRPCInferenceServiceServer].
+func (s *inferenceService) ServerReady(context.Context, *inference.ServerReadyRequest) (*inference.ServerReadyResponse, error) {
+	return &inference.ServerReadyResponse{Ready: s.ready() == nil}, nil
+}
+
+// ModelReady implements [inference.GRPCInferenceServiceServer].
+func (s *inferenceService) ModelReady(_ context.Context, r *inference.ModelReadyRequest) (*inference.ModelReadyResponse, error) {
+	v, err := s.models.acquire(r.GetName(), r.GetVersion())
+	if err == nil {
+		v.release()
+		return &inference.ModelReadyResponse{Ready: true}, nil
+	}
+	if asProblem(err).retryAfter > 0 {
+		return &inference.ModelReadyResponse{}, nil
+	}
+	return nil, err
+}
+
+// ServerMetadata implements [inference.GRPCInferenceServiceServer].
+func (s *inferenceService) ServerMetadata(context.Context, *inference.ServerMetadataRequest) (*inference.ServerMetadataResponse, error) {
+	return &inference.ServerMetadataResponse{Name: serverName, Version: codeVersion(), Extensions: extensions}, nil
+}
+
+// ModelMetadata implements [inference.GRPCInferenceServiceServer].
+func (s *inferenceService) ModelMetadata(_ context.Context, r *inference.ModelMetadataRequest) (*inference.ModelMetadataResponse, error) {
+	v, err := s.models.acquire(r.GetName(), r.GetVersion())
+	if err != nil {
+		return nil, err
+	}
+	defer v.release()
+	m := v.metadata()
+	return &inference.ModelMetadataResponse{
+		Name:     m.Name,
+		Versions: m.Versions,
+		Platform: m.Platform,
+		Inputs:   tensorMetadataOf(m.Inputs),
+		Outputs:  tensorMetadataOf(m.Outputs),
+	}, nil
+}
+
+func tensorMetadataOf(tensors []tensorMetadata) []*inference.ModelMetadataResponse_TensorMetadata {
+	var all []*inference.ModelMetadataResponse_TensorMetadata
+	for _, t := range tensors {
+		all = append(all, &inference.ModelMetadataResponse_TensorMetadata{Name: t.Name, Datatype: t.Datatype, Shape: t.Shape})
+	}
+	return all
+}
+
+// RepositoryIndex implements [inference.GRPCInferenceServiceServer].
+func (s *inferenceService) RepositoryIndex(_ context.Context, r *inference.RepositoryIndexRequest) (*inference.RepositoryIndexResponse, error) {
+	index := &inference.RepositoryIndexResponse{}
+	for _, m := range s.models.Index() {
+		if m.State == spec.StateReady || !r.GetReady() {
+			index.Models = append(index.Models, &inference.RepositoryIndexResponse_ModelIndex{Name: m.Name, Version: m.Version, State: m.State, Reason: m.Reason})
+		}
+	}
+	return index, nil
+}
+
+// ModelInfer implements [inference.GRPCInferenceServiceServer].
+func (s *inferenceService) ModelInfer(ctx context.Context, r *inference.ModelInferRequest) (*inference.ModelInferResponse, error) {
+	v, err := s.models.acquire(r.GetModelName(), r.GetModelVersion())
+	if err != nil {
+		return nil, err
+	}
+	defer v.release()
+	callOf(ctx).served = v.model
+	b := takeBuffers()
+	defer b.giveBack()
+	return inferGRPC(ctx, v, r, s.options.Rows, b)
+}
