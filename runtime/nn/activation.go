@@ -71,20 +71,21 @@ func (a Activation) validate() error {
 
 // apply replaces every element of m, which holds sums, by its activation.
 func (a Activation) apply(m blas32.General) {
-	if a.Kind == Linear {
-		return
-	}
-	for i := range m.Rows {
-		a.applyRow(row(m, i))
+	switch {
+	case a.Kind == Linear:
+	case a.Kind != Softmax && m.Stride == m.Cols:
+		a.applyRow(m.Data[:m.Rows*m.Cols]) // all rows in one go
+	default:
+		for i := range m.Rows {
+			a.applyRow(row(m, i))
+		}
 	}
 }
 
 func (a Activation) applyRow(v []float32) {
 	switch a.Kind {
 	case ReLU:
-		for i, x := range v {
-			v[i] = max(x, 0)
-		}
+		relu(v)
 	case LeakyReLU:
 		for i, x := range v {
 			if x < 0 {
@@ -117,23 +118,28 @@ func (a Activation) applyRow(v []float32) {
 // back turns dy, the gradient by the activation's results y, in place into the
 // gradient by its arguments z.
 func (a Activation) back(z, y, dy blas32.General) {
-	if a.Kind == Linear {
-		return
+	switch {
+	case a.Kind == Linear:
+	case a.Kind != Softmax && z.Stride == z.Cols && y.Stride == y.Cols && dy.Stride == dy.Cols:
+		a.backRow(z.Data, y.Data, dy.Data[:dy.Rows*dy.Cols])
+	default:
+		for i := range dy.Rows {
+			a.backRow(row(z, i), row(y, i), row(dy, i))
+		}
 	}
-	for i := range dy.Rows {
-		a.backRow(row(z, i), row(y, i), row(dy, i))
-	}
+}
+
+// needsSums tells whether back looks at the arguments, and not only at the
+// results.
+func (a Activation) needsSums() bool {
+	return a.Kind == LeakyReLU || a.Kind == ELU || a.Kind == GELU
 }
 
 func (a Activation) backRow(z, y, dy []float32) {
 	z, y = z[:len(dy)], y[:len(dy)]
 	switch a.Kind {
 	case ReLU:
-		for i, x := range z {
-			if x <= 0 {
-				dy[i] = 0
-			}
-		}
+		reluBack(y, dy)
 	case LeakyReLU:
 		for i, x := range z {
 			if x < 0 {

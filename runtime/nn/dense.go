@@ -64,7 +64,7 @@ func (d *Dense) sums(x, z blas32.General) {
 type trainedDense struct {
 	*Dense
 	x                        blas32.General // of the last forward; not owned
-	z, y, dx                 blas32.General // sums, outputs, gradient by the inputs
+	z, y, dx                 blas32.General // sums, outputs (in place of the sums, if those are not needed), gradient by the inputs
 	weightGradient, gradient []float32
 }
 
@@ -77,7 +77,7 @@ func (d *Dense) trained(rows, inputs int, _ *rand.Rand) trained {
 		gradient:       make([]float32, len(d.Bias)),
 	}
 	t.y = t.z
-	if d.Activation.Kind != Linear {
+	if d.Activation.needsSums() {
 		t.y = newMatrix(rows, d.Weight.Rows)
 	}
 	return t
@@ -96,10 +96,10 @@ func (t *trainedDense) forward(x blas32.General) blas32.General {
 	t.x = x
 	z, y := firstRows(t.z, x.Rows), firstRows(t.y, x.Rows)
 	t.sums(x, z)
-	if t.Activation.Kind != Linear {
+	if t.Activation.needsSums() {
 		copy(y.Data, z.Data)
-		t.Activation.apply(y)
 	}
+	t.Activation.apply(y)
 	return y
 }
 
@@ -116,14 +116,4 @@ func (t *trainedDense) backward(dy blas32.General, further bool) blas32.General 
 	dx := firstRows(t.dx, dy.Rows)
 	multiply(blas.NoTrans, blas.NoTrans, dy, t.Weight, 0, dx)
 	return dx
-}
-
-// sumRows writes the sum of each column of m into sums.
-func sumRows(m blas32.General, sums []float32) {
-	clear(sums)
-	for i := range m.Rows {
-		for j, v := range row(m, i) {
-			sums[j] += v
-		}
-	}
 }

@@ -166,14 +166,7 @@ func (r Adam) update(w, g []float32, slots [][]float32, learningRate float64, st
 	t := float64(step)
 	rate := float32(learningRate * math.Sqrt(1-math.Pow(r.Beta2, t)) / (1 - math.Pow(r.Beta1, t)))
 	first, second, epsilon := float32(1-r.Beta1), float32(1-r.Beta2), float32(r.Epsilon)
-	momentum, velocity := slots[0][:len(g)], slots[1][:len(g)]
-	w = w[:len(g)]
-	for i, d := range g {
-		m := momentum[i] + (d-momentum[i])*first
-		v := velocity[i] + (d*d-velocity[i])*second
-		momentum[i], velocity[i] = m, v
-		w[i] -= rate * m / (root(v) + epsilon)
-	}
+	adamStep(w, g, slots[0], slots[1], rate, first, second, epsilon)
 }
 
 // AdamW is [Adam] after w = w - rate*WeightDecay*w. As in Keras, that holds for
