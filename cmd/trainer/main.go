@@ -153,7 +153,7 @@ func leave(result spec.Result, file string) error {
 
 func exitCode(result spec.Result, err error) int {
 	if err == nil {
-		slog.Info("Model is published", "reference", result.Model.Reference, "digest", result.Model.Digest, "metrics", result.Metrics)
+		slog.Info("Model is published", "reference", result.Model.Reference, "digest", result.Model.Digest, "epoch", result.Epoch, "metrics", result.Metrics)
 		return 0
 	}
 	slog.Error("Training failed", "reason", result.Failure.Reason, "error", err)

@@ -2,6 +2,7 @@ package train
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"trainyard.dev/trainyard/runtime/dataset"
@@ -38,7 +39,7 @@ func checkData(job spec.Train, set *dataset.Set) error {
 func checkMemory(job spec.Train, set *dataset.Set, limit int64) error {
 	const perNumber = 4 // bytes
 	table := perNumber * (float64(len(set.Train.X.Data)) + float64(len(set.Validation.X.Data)))
-	need := perNumber * numbersToTrain(job, len(set.Columns), batchRows(job.Training, set))
+	need := perNumber * (numbersToTrain(job, len(set.Columns), batchRows(job.Training, set)) + numbersToMeasure(job, set))
 	if limit > 0 && table+need > float64(limit) {
 		return networkInvalid("training this network takes %s beside the dataset's %s, but the trainer may use %s: make layers or batchSize smaller, or give the job more memory", bytesText(need), bytesText(table), bytesText(float64(limit)))
 	}
@@ -68,6 +69,17 @@ func numbersToTrain(job spec.Train, inputs, rows int) float64 {
 		copies = 5
 	}
 	return copies*weights + float64(rows)*activations + 3*float64(max(rows, 256))*widest
+}
+
+// numbersToMeasure estimates how many numbers AUC holds, which keeps all
+// predictions of a part and sorts them.
+func numbersToMeasure(job spec.Train, set *dataset.Set) float64 {
+	if !slices.Contains(job.Training.Metrics, spec.AUC) {
+		return 0
+	}
+	rows := max(set.Train.X.Rows, set.Validation.X.Rows)
+	outputs := job.Network.Layers[len(job.Network.Layers)-1].Units
+	return float64(rows) * (2*float64(outputs) + 4)
 }
 
 func bytesText(n float64) string {

@@ -14,6 +14,7 @@ import (
 
 	"gonum.org/v1/gonum/blas/blas32"
 
+	"trainyard.dev/trainyard/runtime/dataset"
 	"trainyard.dev/trainyard/runtime/model"
 	"trainyard.dev/trainyard/runtime/spec"
 	"trainyard.dev/trainyard/runtime/store"
@@ -204,6 +205,19 @@ func TestRunNeedsTooMuchMemory(t *testing.T) {
 	job.Network.Layers = []spec.Layer{layer(1e6, spec.ReLU), layer(1e6, spec.ReLU), layer(3, spec.Softmax)}
 	result, err := Run(testContext(t), job, Options{MemoryLimit: 1 << 30})
 	wantFailure(t, result, err, spec.ReasonNetworkInvalid, spec.ExitInvalid, "TiB", "may use 1 GiB")
+}
+
+// What AUC keeps counts, too.
+func TestMemoryOfMeasuring(t *testing.T) {
+	job := classJob("x", spec.Repository{})
+	set := &dataset.Set{Train: dataset.Part{X: blas32.General{Rows: 1e6}}}
+	if n := numbersToMeasure(job, set); n != 0 {
+		t.Errorf("Accuracy keeps %v numbers", n)
+	}
+	job.Training.Metrics = []spec.Metric{spec.AUC}
+	if n := numbersToMeasure(job, set); n < 3e6 {
+		t.Errorf("AUC keeps only %v numbers of 3 million predictions", n)
+	}
 }
 
 // A registry that takes no models is a failure with the registry's own words,
