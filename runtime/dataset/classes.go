@@ -43,21 +43,28 @@ func (c *classes) index(label string, line int) (float32, *InvalidError) {
 	if i >= maxClasses {
 		return 0, invalidf("the label has more than %d different values, too many for classes; is it the right column?", maxClasses)
 	}
+	return float32(c.add(label, line)), nil
+}
+
+// add appends a name that is new and returns its position.
+func (c *classes) add(name string, line int) int {
 	if c.positions == nil {
 		c.positions = make(map[string]int)
 	}
+	if _, isNumber := labelNumber(name); !isNumber {
+		c.text = true
+	}
 	// A copy, so that the text of the whole row is not kept with it.
-	label = strings.Clone(label)
-	c.positions[label] = i
-	c.names = append(c.names, label)
+	name = strings.Clone(name)
+	i := len(c.names)
+	c.positions[name] = i
+	c.names = append(c.names, name)
 	c.firstLine = append(c.firstLine, line)
-	return float32(i), nil
+	return i
 }
 
 func checkLabel(label string) *InvalidError {
 	switch {
-	case label == "" || strings.EqualFold(label, "nan"):
-		return invalidf("the label is missing; fill it in, or leave the row out")
 	case len(label) > maxClassBytes:
 		return invalidf("the label %s has more than %d bytes; is it the right column?", quote(label), maxClassBytes)
 	case !utf8.ValidString(label):

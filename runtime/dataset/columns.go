@@ -1,30 +1,33 @@
 package dataset
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// columns says which cells of a row matter.
+// columns says which columns of a table matter.
 type columns struct {
-	width     int // cells in every row
-	features  []int
+	features  []int    // positions in the table
 	names     []string // of the features
+	oneHot    []bool   // of the features
 	label     int
 	labelName string
 }
 
+// positions are those of the features, and last the label's.
+func (c *columns) positions() []int {
+	return append(slices.Clone(c.features), c.label)
+}
+
 // chooseColumns finds label and features by name, or by position where there
 // is no such name. Without features, all columns but the label are features.
-func chooseColumns(first []string, hasHeader bool, label string, features []string) (columns, error) {
-	h, err := readHeader(first, hasHeader)
-	if err != nil {
-		return columns{}, err
-	}
-	c := columns{width: len(h.names)}
-	if c.label, err = h.find("label", label); err != nil {
+func chooseColumns(h *header, label string, features, oneHot []string) (columns, error) {
+	var c columns
+	var err error
+	if c.label, err = h.findLabel(label); err != nil {
 		return c, err
 	}
 	c.labelName = h.names[c.label]
@@ -36,7 +39,10 @@ func chooseColumns(first []string, hasHeader bool, label string, features []stri
 	if len(c.features) == 0 {
 		return c, invalidf("the only column is the label %s; a network needs at least one feature column%s", quote(c.labelName), h.separatorHint())
 	}
-	return c, c.takeNames(h)
+	if err := c.takeNames(h); err != nil {
+		return c, err
+	}
+	return c, c.markOneHot(h, oneHot)
 }
 
 func (c *columns) takeNames(h *header) error {
@@ -49,47 +55,107 @@ func (c *columns) takeNames(h *header) error {
 	return nil
 }
 
-// header is the names of a file's columns.
+func (c *columns) markOneHot(h *header, wanted []string) error {
+	c.oneHot = make([]bool, len(c.features))
+	for _, name := range wanted {
+		found, err := h.find("oneHot", name)
+		if err != nil {
+			return err
+		}
+		for _, i := range found {
+			k := slices.Index(c.features, i)
+			if k < 0 {
+				return invalidf("oneHot: column %s is not a feature; add it to features, or remove it from oneHot", quote(h.names[i]))
+			}
+			c.oneHot[k] = true
+		}
+	}
+	return nil
+}
+
+// header is the names of a table's columns.
 type header struct {
 	names  []string
 	byName map[string]int
-	inFile bool
+	// groups are the columns of a name that stands for several.
+	groups map[string][]int
+	// fromFirstRow says that the names are the first row of a CSV file.
+	fromFirstRow bool
 }
 
-func readHeader(first []string, inFile bool) (*header, error) {
-	h := &header{byName: make(map[string]int, len(first)), inFile: inFile}
-	for i, cell := range first {
-		name := strconv.Itoa(i)
-		if inFile {
-			name = strings.Clone(strings.TrimSpace(cell))
-		}
+// newHeader refuses names that stand for two columns.
+func newHeader(names []string) (*header, error) {
+	h := &header{names: names, byName: make(map[string]int, len(names))}
+	for i, name := range names {
 		if !utf8.ValidString(name) {
-			return nil, invalidf("the name of column %d (counted from 0), %s, is not UTF-8; save the file as UTF-8", i, quote(name)).at(1, "")
+			return nil, invalidf("the name of column %d (counted from 0), %s, is not UTF-8; save the file as UTF-8", i, quote(name))
 		}
 		if other, taken := h.byName[name]; taken && name != "" {
-			return nil, invalidf("columns %d and %d (counted from 0) are both named %s in the header; give each its own name%s", other, i, quote(name), headerHint(first)).at(1, "")
+			return nil, invalidf("columns %d and %d (counted from 0) are both named %s in the header; give each its own name", other, i, quote(name))
 		}
 		h.byName[name] = i
-		h.names = append(h.names, name)
 	}
 	return h, nil
 }
 
-// find returns the position of the column that a field of the spec asks for.
-func (h *header) find(field, wanted string) (int, error) {
+// firstRowHeader takes the names from the first row of a file, or the
+// positions if it has no header.
+func firstRowHeader(first []string, hasHeader bool) (*header, error) {
+	if !hasHeader {
+		return newHeader(numbered(len(first)))
+	}
+	names := make([]string, len(first))
+	for i, cell := range first {
+		names[i] = strings.Clone(strings.TrimSpace(cell))
+	}
+	h, err := newHeader(names)
+	if invalid := (*InvalidError)(nil); errors.As(err, &invalid) {
+		invalid.Problem += headerHint(first)
+		return nil, invalid.at(1, "")
+	}
+	h.fromFirstRow = true
+	return h, nil
+}
+
+// numbered names columns by their positions.
+func numbered(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = strconv.Itoa(i)
+	}
+	return names
+}
+
+// find returns the positions of the columns that a field of the spec asks for:
+// several if the name stands for a group.
+func (h *header) find(field, wanted string) ([]int, error) {
+	if group, ok := h.groups[wanted]; ok {
+		return group, nil
+	}
 	if i, ok := h.byName[wanted]; ok {
-		return i, nil
+		return []int{i}, nil
 	}
 	i, err := strconv.Atoi(wanted)
 	if err != nil || i < 0 || i >= len(h.names) {
-		return 0, h.notFound(field, wanted)
+		return nil, h.notFound(field, wanted)
 	}
 	// A position in a file whose "names" are numbers: the first row would be
 	// lost as a header, and nobody would notice.
-	if hint := headerHint(h.names); h.inFile && hint != "" {
-		return 0, invalidf("%s: there is no column named %s%s", field, quote(wanted), hint)
+	if hint := headerHint(h.names); h.fromFirstRow && hint != "" {
+		return nil, invalidf("%s: there is no column named %s%s", field, quote(wanted), hint)
 	}
-	return i, nil
+	return []int{i}, nil
+}
+
+func (h *header) findLabel(wanted string) (int, error) {
+	found, err := h.find("label", wanted)
+	if err != nil {
+		return 0, err
+	}
+	if len(found) != 1 {
+		return 0, invalidf("label: %s has %d columns, but the label is one column: of classes, the class's name or number (not one column for each class)", quote(wanted), len(found))
+	}
+	return found[0], nil
 }
 
 func (h *header) notFound(field, wanted string) error {
@@ -105,18 +171,20 @@ func (h *header) findFeatures(wanted []string, label int) ([]int, error) {
 	features := make([]int, 0, len(wanted))
 	seen := make(map[int]string, len(wanted))
 	for _, name := range wanted {
-		i, err := h.find("features", name)
+		found, err := h.find("features", name)
 		if err != nil {
 			return nil, err
 		}
-		if i == label {
-			return nil, invalidf("features: %s is the label, which is what is to be predicted; remove it from the features", quote(name))
+		for _, i := range found {
+			if i == label {
+				return nil, invalidf("features: %s is the label, which is what is to be predicted; remove it from the features", quote(name))
+			}
+			if earlier, taken := seen[i]; taken {
+				return nil, invalidf("features: column %s is listed twice (as %s and %s)", quote(h.names[i]), quote(earlier), quote(name))
+			}
+			seen[i] = name
+			features = append(features, i)
 		}
-		if earlier, taken := seen[i]; taken {
-			return nil, invalidf("features: column %s is listed twice (as %s and %s)", quote(h.names[i]), quote(earlier), quote(name))
-		}
-		seen[i] = name
-		features = append(features, i)
 	}
 	return features, nil
 }
@@ -133,7 +201,7 @@ func (h *header) allBut(label int) []int {
 
 // separatorHint is for files that use something else than commas.
 func (h *header) separatorHint() string {
-	if len(h.names) != 1 {
+	if len(h.names) != 1 || !h.fromFirstRow {
 		return ""
 	}
 	for _, separator := range []struct{ text, name string }{{";", "semicolons"}, {"\t", "tabs"}, {"|", "bars"}} {

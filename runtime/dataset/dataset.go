@@ -1,9 +1,10 @@
 // Package dataset turns the bytes of a table into the matrices that a network
 // is trained on.
 //
-// Data flows one way, a row at a time: source (file, gzip, digest) -> rows
-// (CSV) -> columns (which cells matter) -> table (numbers) -> split -> scaling.
-// Rows are never kept as text, so a table costs four bytes a cell.
+// Data flows one way, a row at a time: source (file, gzip, digest) -> reader (of
+// a format) -> columns (which cells matter) -> table (numbers) -> one-hot columns
+// -> split -> missing values -> scaling. Rows are never kept as text, so a table
+// costs four bytes a cell.
 package dataset
 
 import (
@@ -101,13 +102,13 @@ func read(ctx context.Context, path string, o Options) (*Set, error) {
 		return nil, err
 	}
 	defer remove()
-	src, err := openSource(ctx, path)
+	src, err := openSource(ctx, path, or(o.Format, spec.CSV))
 	if err != nil {
 		return nil, err
 	}
 	defer src.Close()
 
-	t, err := readTable(newCSVRows(src), o)
+	t, err := readTable(src, o)
 	if err != nil {
 		return nil, src.explain(err, t.rowCount())
 	}
@@ -115,8 +116,14 @@ func read(ctx context.Context, path string, o Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := t.expand(); err != nil {
+		return nil, err
+	}
 	train, validation, err := t.split(o)
 	if err != nil {
+		return nil, err
+	}
+	if err := fillMissing(o.Missing, train.X, validation.X, t.columns.names); err != nil {
 		return nil, err
 	}
 	scaling, err := fitScaling(o.Scaling, train.X, t.columns.names)
@@ -136,43 +143,97 @@ func read(ctx context.Context, path string, o Options) (*Set, error) {
 }
 
 func checkOptions(o Options) error {
-	switch {
-	case o.Format != "" && o.Format != spec.CSV:
-		return invalidf("format %q is not known; use %s", o.Format, spec.CSV)
-	case !(o.ValidationFraction >= 0 && o.ValidationFraction < 1):
+	switch o.Format {
+	case "", spec.CSV, spec.NPY, spec.NPZ, spec.Parquet:
+	default:
+		return invalidf("format %q is not known; use %s, %s, %s or %s", o.Format, spec.CSV, spec.NPY, spec.NPZ, spec.Parquet)
+	}
+	if !(o.ValidationFraction >= 0 && o.ValidationFraction < 1) {
 		return invalidf("validationFraction is %v; it must be at least 0 and below 1", o.ValidationFraction)
+	}
+	if err := checkMissing(o.Missing); err != nil {
+		return err
 	}
 	return nil
 }
 
+// tableReader reads a table of one format, a row at a time.
+type tableReader interface {
+	// header names the columns.
+	header() (*header, error)
+	// choose says which columns are read, by their positions, and in which order.
+	choose(positions []int) error
+	// next returns the chosen cells of the next row, which are valid until the
+	// next call, and the row's number: of a CSV file that of the line on which it
+	// starts, else counted from 1. io.EOF ends the table.
+	next() (cells []cell, row int, err error)
+}
+
+func newTableReader(src *source, o Options) (tableReader, error) {
+	switch o.Format {
+	case spec.NPY:
+		return newNPYTable(src.at(), src.size)
+	case spec.NPZ:
+		return newNPZTable(src.at(), src.size, o.TemporaryDir)
+	case spec.Parquet:
+		return newParquetTable(src.at(), src.size)
+	}
+	return newCSVTable(src, o.Header == nil || *o.Header), nil
+}
+
 // readTable reads rows to their end. The table is returned with an error as
 // well, to tell how far reading came.
-func readTable(rows rows, o Options) (*table, error) {
-	t := &table{maxBytes: o.MaxBytes, target: o.Target}
-	cells, line, err := rows.next()
-	if errors.Is(err, io.EOF) {
-		return t, invalidf("the file is empty; it needs a row of column names and rows of values")
-	}
+func readTable(src *source, o Options) (*table, error) {
+	t := &table{}
+	reader, err := newTableReader(src, o)
 	if err != nil {
 		return t, err
 	}
-	hasHeader := o.Header == nil || *o.Header
-	if t.columns, err = chooseColumns(cells, hasHeader, o.Label, o.Features); err != nil {
+	if closer, ok := reader.(io.Closer); ok {
+		defer closer.Close()
+	}
+	h, err := reader.header()
+	if err != nil {
 		return t, err
 	}
-	if hasHeader {
-		cells, line, err = rows.next()
-		if errors.Is(err, io.EOF) {
-			return t, invalidf("the file has a header and no rows of values below it")
-		}
+	c, err := chooseColumns(h, o.Label, o.Features, o.OneHot)
+	if err != nil {
+		return t, err
 	}
-	for ; err == nil; cells, line, err = rows.next() {
-		if err := t.add(cells, line); err != nil {
+	if err := reader.choose(c.positions()); err != nil {
+		return t, err
+	}
+	t = newTable(c, o)
+	rows := 0
+	for ; ; rows++ {
+		cells, row, err := reader.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return t, err
+		}
+		if err := t.add(cells, row); err != nil {
 			return t, err
 		}
 	}
-	if errors.Is(err, io.EOF) {
-		err = nil
+	if rows == 0 {
+		return t, noRows(h)
 	}
-	return t, err
+	return t, nil
+}
+
+func noRows(h *header) error {
+	if h.fromFirstRow {
+		return invalidf("the file has a header and no rows of values below it")
+	}
+	return invalidf("the table has no rows")
+}
+
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
 }

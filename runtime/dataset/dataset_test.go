@@ -27,7 +27,7 @@ func write(t testing.TB, data string) string {
 	return path
 }
 
-func zip(data string) string {
+func gzipped(data string) string {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
 	_, _ = w.Write([]byte(data)) // a buffer takes everything
@@ -57,11 +57,11 @@ func TestReadForms(t *testing.T) {
 	}
 	for name, data := range map[string]string{
 		"plain":         flowers,
-		"gzip":          zip(flowers),
-		"two gzips":     zip(flowers[:30]) + zip(flowers[30:]),
+		"gzip":          gzipped(flowers),
+		"two gzips":     gzipped(flowers[:30]) + gzipped(flowers[30:]),
 		"CRLF":          strings.ReplaceAll(flowers, "\n", "\r\n"),
 		"BOM":           "\xef\xbb\xbf" + flowers,
-		"BOM in gzip":   zip("\xef\xbb\xbf" + flowers),
+		"BOM in gzip":   gzipped("\xef\xbb\xbf" + flowers),
 		"no last LF":    strings.TrimSuffix(flowers, "\n"),
 		"spaces":        strings.ReplaceAll(flowers, ",", " , "),
 		"empty lines":   strings.ReplaceAll(flowers, "\n", "\n\n"),
@@ -147,7 +147,7 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 		want   string // the whole message, or its beginning if it ends in "..."
 	}{
 		"empty":       {data: "", want: `the source: the file is empty; it needs a row of column names and rows of values`},
-		"empty gzip":  {data: zip(""), want: `the source: the file is empty; it needs a row of column names and rows of values`},
+		"empty gzip":  {data: gzipped(""), want: `the source: the file is empty; it needs a row of column names and rows of values`},
 		"header only": {data: "x,y\n", want: `the source: the file has a header and no rows of values below it`},
 		"garbage gzip": {data: "\x1f\x8bgarbage, certainly",
 			want: `the source: the gzip data is damaged: 0 rows could be read before; store the file again`},
@@ -177,16 +177,16 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 		"header not UTF-8": {data: "x\xff,y\n0,1\n", want: `the source: row 1: the name of column 0 (counted from 0), "x\xff", is not UTF-8; save the file as UTF-8`},
 		"ragged":           {data: "x,y\n1,2\n\n1,2,3\n", want: `the source: row 4: it has 3 cells, but the first row has 2; every row needs the same number (a cell with a comma in it must be quoted)`},
 		"ragged by 1":      {data: "x,y\n1\n", want: `the source: row 2: it has 1 cell, but...`},
-		"text":             {data: "x,y\n1,2\nn/a,3\n", want: `the source: row 3, column "x": "n/a" is not a number; write it as 12.5 or 1e-3, encode text as numbers, or leave the row or the column out`},
-		"missing":          {data: "x,y\n ,3\n", want: `the source: row 2, column "x": the value is missing; fill it in, or leave the row or the column out`},
-		"NaN":              {data: "x,y\nnan,3\n", want: `the source: row 2, column "x": "nan" is not a finite number; fill it in, or leave the row or the column out`},
+		"text":             {data: "x,y\n1,2\nblue,3\n", want: `the source: row 3, column "x": "blue" is not a number; write it as 12.5 or 1e-3, list the column in oneHot if its values name categories, or leave the row or the column out`},
+		"missing":          {data: "x,y\n ,3\n", want: `the source: row 2, column "x": the value is missing; fill it in, leave the row or the column out, or set missing: {policy: DropRow} or {policy: Mean}`},
+		"NaN":              {data: "x,y\nnan,3\n", want: `the source: row 2, column "x": the value is missing; fill it in...`},
 		"Inf":              {data: "x,y\n-Inf,3\n", want: `the source: row 2, column "x": "-Inf" is not a finite number...`},
 		"too large":        {data: "x,y\n1e39,3\n", want: `the source: row 2, column "x": "1e39" is too large: 32-bit numbers end at 3.4e38`},
 		"after a cell of two lines": {data: "x,y,z\n1,2,\"a\nb\"\nx,3,\n", change: func(o *Options) { o.Features = []string{"x"} },
 			want: `the source: row 4, column "x": "x" is not a number...`},
-		"text label":    {data: "x,y\n1,rose\n", want: `the source: row 2, column "y": "rose" is not a number; write it as 12.5 or 1e-3, encode text as numbers, or leave the row or the column out. It is the label, and the loss is for numbers; for classes use the loss CategoricalCrossentropy or BinaryCrossentropy`},
-		"missing class": {data: "x,y\n1,\n", change: classes2, want: `the source: row 2, column "y": the label is missing; fill it in, or leave the row out`},
-		"NaN class":     {data: "x,y\n1,NaN\n", change: classes2, want: `the source: row 2, column "y": the label is missing; fill it in, or leave the row out`},
+		"text label":    {data: "x,y\n1,rose\n", want: `the source: row 2, column "y": "rose" is not a number; write it as 12.5 or 1e-3, or leave the row or the column out. It is the label, and the loss is for numbers; for classes use the loss CategoricalCrossentropy or BinaryCrossentropy`},
+		"missing class": {data: "x,y\n1,\n", change: classes2, want: `the source: row 2, column "y": the label is missing; fill it in, leave the row out, or set missing: {policy: DropRow}`},
+		"NaN class":     {data: "x,y\n1,NaN\n", change: classes2, want: `the source: row 2, column "y": the label is missing; fill it in, leave the row out, or set missing: {policy: DropRow}`},
 		"one class":     {data: "x,y\n1,a\n1,a\n", change: classes2, want: `the source: column "y": every row has the same label "a"; there is nothing to learn`},
 		"long class":    {data: "x,y\n1," + long + "\n", change: classes2, want: `the source: row 2, column "y": the label "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx..." has more than 1024 bytes; is it the right column?`},
 		"Latin-1 class": {data: "x,y\n1,caf\xe9\n", change: classes2, want: `the source: row 2, column "y": the label "caf\xe9" is not UTF-8; save the file as UTF-8`},
@@ -201,17 +201,40 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 		"range": {data: "x,y\n3e38,1\n-3e38,1\n", change: func(o *Options) { o.Scaling = spec.MinMaxScaling },
 			want: `the source: column "x": the values range from -3...`},
 		"fraction":     {data: flowers, change: func(o *Options) { o.ValidationFraction = 1 }, want: `the source: validationFraction is 1; it must be at least 0 and below 1`},
-		"format":       {data: flowers, change: func(o *Options) { o.Format = "Parquet" }, want: `the source: format "Parquet" is not known; use CSV`},
+		"format":       {data: flowers, change: func(o *Options) { o.Format = "ARFF" }, want: `the source: format "ARFF" is not known; use CSV, NPY, NPZ or Parquet`},
 		"scaling":      {data: "x,y\n1,2\n", change: func(o *Options) { o.Scaling = "Log" }, want: `the source: scaling "Log" is not known; use None, Standard or MinMax`},
 		"bare quote":   {data: "x,y\n1,2\n1\",2\n", want: `the source: row 3: a quote stands within a cell that does not start with one...`},
 		"open quote":   {data: "x,y\n\"1,2\n1,2\n", want: `the source: row 2: a quoted cell...`},
 		"text behind":  {data: "x,y\n\"1\"2,2\n1,2\n", want: `the source: row 2: a quoted cell is not closed, or is followed by more text...`},
-		"endless line": {data: zip("x,y\n" + strings.Repeat("1", maxRowBytes+2*readSize)), want: `the source: a row is longer than 32 MiB; is a line end or a closing quote missing?`},
+		"endless line": {data: gzipped("x,y\n" + strings.Repeat("1", maxRowBytes+2*readSize)), want: `the source: a row is longer than 32 MiB; is a line end or a closing quote missing?`},
 		"memory": {data: "x,y\n" + strings.Repeat("1,2\n", 1<<18), change: func(o *Options) { o.MaxBytes = 1 << 20 },
 			want: `the source: row 131075: the table up to here takes 1 MiB of memory, which is all there is for it; give the training more memory, or use fewer rows or columns`},
-		"spreadsheet": {data: "PK\x03\x04...", want: `the source: this is a ZIP file or a spreadsheet, not CSV; save it as CSV (UTF-8), plain or compressed with gzip`},
+		"text as Parquet": {data: flowers, change: as(spec.Parquet), want: `the source: this is not a Parquet file; is it text? Then set format: CSV`},
+		"NPY as Parquet":  {data: npyMagic, change: as(spec.Parquet), want: `the source: this is not a Parquet file, but seems to be NPY; set format: NPY`},
+		"gzip as NPY":     {data: gzipped(npyMagic), change: as(spec.NPY), want: `the source: this is not a NPY file, but a gzip file; only CSV may be compressed with it`},
+		"empty NPY":       {data: "", change: as(spec.NPY), want: `the source: the file is empty`},
+		"web page":        {data: "<!DOCTYPE html>", want: `the source: this is a web page, not CSV...`},
+		"no such oneHot": {data: "color,y\nred,1\n", change: func(o *Options) { o.OneHot = []string{"colour"} },
+			want: `the source: oneHot: there is no column "colour"; did you mean "color"? The columns are "color", "y"`},
+		"oneHot label": {data: "color,y\nred,1\n", change: func(o *Options) { o.OneHot = []string{"y"} },
+			want: `the source: oneHot: column "y" is not a feature; add it to features, or remove it from oneHot`},
+		"many categories": {data: "y,x\n" + numberedRows(1001), change: func(o *Options) { o.OneHot = []string{"x"} },
+			want: `the source: row 1002, column "x": the feature has more than 1000 different values, too many for oneHot...`},
+		"oneHot name taken": {data: "a,a=1,y\n1,2,3\n", change: func(o *Options) { o.OneHot = []string{"a"} },
+			want: `the source: two columns would have the name "a=1", one of them from oneHot; rename one`},
+		"unknown policy": {data: flowers, change: func(o *Options) { o.Missing = &spec.Missing{Policy: "Median"} },
+			want: `the source: missing.policy "Median" is not known; use DropRow, Mean or Constant`},
+		"infinite filler": {data: flowers, change: func(o *Options) { o.Missing = &spec.Missing{Policy: spec.FillConstant, Value: 1e300} },
+			want: `the source: missing.value: 1e+300 is too large: 32-bit numbers end at 3.4e38`},
+		"all rows dropped": {data: "x,y\n,1\n2,?\n", change: func(o *Options) { o.Missing = &spec.Missing{Policy: spec.DropRow} },
+			want: `the source: every row misses a value, so missing.policy DropRow leaves none; leave columns out, or use another policy`},
+		"nothing to average": {data: "x,y\n,1\n", change: func(o *Options) { o.Missing = &spec.Missing{Policy: spec.FillMean} },
+			want: `the source: column "x": the value is missing in every row that is trained on...`},
+		"label not filled": {data: "x,y\n1,\n", change: func(o *Options) { o.Missing = &spec.Missing{Policy: spec.FillMean} },
+			want: `the source: row 2, column "y": the label is missing; fill it in...`},
+		"spreadsheet": {data: "PK\x03\x04...", want: `the source: this is a ZIP file, a spreadsheet or a NPZ file, not CSV; save it as CSV (UTF-8), plain or compressed with gzip, or name its format`},
 		"UTF-16":      {data: "\xff\xfex\x00", want: `the source: this is UTF-16 text, not CSV...`},
-		"gzip twice":  {data: zip(zip(flowers)), want: `the source: this is a file that was compressed with gzip twice, not CSV...`},
+		"gzip twice":  {data: gzipped(gzipped(flowers)), want: `the source: this is a file that was compressed with gzip twice, not CSV...`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := labelled("y")
@@ -232,6 +255,8 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+func as(f spec.Format) func(*Options) { return func(o *Options) { o.Format = f } }
+
 func classes2(o *Options) { o.Target = Classes }
 
 func numberedRows(n int) string {
@@ -245,7 +270,7 @@ func numberedRows(n int) string {
 // Wherever a compressed file is cut or damaged, the answer is an error that
 // says how far reading came, and never a shorter table.
 func TestDamagedGzip(t *testing.T) {
-	whole := zip("x,y\n" + numberedRows(2000))
+	whole := gzipped("x,y\n" + numberedRows(2000))
 	for cut := 2; cut < len(whole); cut += 97 {
 		_, err := Read(t.Context(), write(t, whole[:cut]), labelled("y"))
 		if err == nil || !strings.Contains(err.Error(), "the gzip data ends in the middle: ") {

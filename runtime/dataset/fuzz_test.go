@@ -12,7 +12,7 @@ import (
 // InvalidError.
 func FuzzRead(f *testing.F) {
 	for _, seed := range []string{
-		"", flowers, zip(flowers), zip(flowers)[:20], "\x1f\x8b", "\xef\xbb\xbfx,y\n1,2\n3,4\n",
+		"", flowers, gzipped(flowers), gzipped(flowers)[:20], "\x1f\x8b", "\xef\xbb\xbfx,y\n1,2\n3,4\n",
 		"x,y\r\n1,2\r\n", "x,y\n\"1\",\"a\"\"b\"\n", "x,y\n\"1,2\n", "0,0\n", "y\n", ",\n,\n", "x,y\n1,nan\n", "x,y\n0x1p3,1_0\n",
 		"x,y\n1,a\n2,a\n3,b\n4,b\n",
 	} {

@@ -93,7 +93,7 @@ func draw(groups [][]int, counts []int, rows int, seed int64) []bool {
 // part copies the drawn rows out and closes the gaps in place, so that the
 // table is never in memory twice.
 func (t *table) part(drawn []bool) (train, validation Part) {
-	width := len(t.columns.features)
+	width := len(t.columns.names)
 	kept := 0
 	for row, out := range drawn {
 		values, label := t.values[row*width:(row+1)*width], t.labels[row]

@@ -1,51 +1,85 @@
 package dataset
 
 import (
-	"errors"
 	"math"
-	"strconv"
+	"slices"
 	"strings"
+
+	"trainyard.dev/trainyard/runtime/spec"
 )
 
 // table is what was read so far: the features as numbers, row after row, and
-// the labels.
+// the labels. Of a one-hot feature, the number is the position of its category;
+// a NaN stands for a missing value that is filled in later.
 type table struct {
 	columns  columns
 	target   Target
+	missing  *spec.Missing
 	maxBytes int64
 
 	values  []float32
 	labels  []float32 // numbers, or positions in classes.names
 	classes classes
+	// categories has for each feature the categories, if it is one-hot.
+	categories []*classes
+}
+
+func newTable(c columns, o Options) *table {
+	t := &table{columns: c, target: o.Target, missing: o.Missing, maxBytes: o.MaxBytes, categories: make([]*classes, len(c.names))}
+	for k, oneHot := range c.oneHot {
+		if oneHot {
+			t.categories[k] = &classes{}
+		}
+	}
+	return t
 }
 
 func (t *table) rowCount() int { return len(t.labels) }
 
-func (t *table) add(cells []string, line int) error {
-	c := &t.columns
-	if len(cells) != c.width {
-		return invalidf("it has %s, but the first row has %d; every row needs the same number (a cell with a comma in it must be quoted)", count(len(cells), "cell"), c.width).at(line, "")
-	}
+// add takes a row: the cells of the features, and last the label's.
+func (t *table) add(cells []cell, line int) error {
 	if t.maxBytes > 0 && 4*int64(len(t.values)+len(t.labels)) > t.maxBytes {
 		return invalidf("the table up to here takes %d MiB of memory, which is all there is for it; give the training more memory, or use fewer rows or columns", t.maxBytes>>20).at(line, "")
 	}
-	for k, i := range c.features {
-		v, err := parseNumber(cells[i])
+	if t.missing != nil && t.missing.Policy == spec.DropRow && slices.ContainsFunc(cells, cell.missing) {
+		return nil
+	}
+	features := cells[:len(cells)-1]
+	for k := range features {
+		v, err := t.feature(k, features[k], line)
 		if err != nil {
-			return err.at(line, c.names[k])
+			return err.at(line, t.columns.names[k])
 		}
 		t.values = append(t.values, v)
 	}
-	return t.addLabel(cells[c.label], line)
+	return t.addLabel(cells[len(features)], line)
 }
 
-func (t *table) addLabel(cell string, line int) error {
+func (t *table) feature(k int, c cell, line int) (float32, *InvalidError) {
+	switch {
+	case c.missing() && t.missing == nil:
+		return 0, missingValue()
+	case c.missing():
+		return float32(math.NaN()), nil
+	case t.categories[k] != nil:
+		return t.categories[k].category(c.name(), line)
+	}
+	return c.value()
+}
+
+func (t *table) addLabel(c cell, line int) error {
 	var y float32
 	var err *InvalidError
-	if t.target == Classes {
-		y, err = t.classes.index(strings.TrimSpace(cell), line)
-	} else if y, err = parseNumber(cell); err != nil {
-		err.Problem += ". It is the label, and the loss is for numbers; for classes use the loss CategoricalCrossentropy or BinaryCrossentropy"
+	switch {
+	case c.missing():
+		err = invalidf("the label is missing; fill it in, leave the row out, or set missing: {policy: DropRow}")
+	case t.target == Classes:
+		y, err = t.classes.index(c.name(), line)
+	default:
+		if y, err = c.value(); err != nil {
+			err.Problem = strings.Replace(err.Problem, "list the column in oneHot if its values name categories, ", "", 1) +
+				". It is the label, and the loss is for numbers; for classes use the loss CategoricalCrossentropy or BinaryCrossentropy"
+		}
 	}
 	if err != nil {
 		return err.at(line, t.columns.labelName)
@@ -56,6 +90,9 @@ func (t *table) addLabel(cell string, line int) error {
 
 // finishLabels puts the classes in order. It returns nil for Numbers.
 func (t *table) finishLabels() ([]string, error) {
+	if len(t.labels) == 0 {
+		return nil, invalidf("every row misses a value, so missing.policy DropRow leaves none; leave columns out, or use another policy")
+	}
 	if t.target != Classes {
 		return nil, nil
 	}
@@ -67,21 +104,4 @@ func (t *table) finishLabels() ([]string, error) {
 		t.labels[i] = float32(position[int(y)])
 	}
 	return t.classes.names, nil
-}
-
-// parseNumber reads a finite float32.
-func parseNumber(cell string) (float32, *InvalidError) {
-	text := strings.TrimSpace(cell)
-	v, err := strconv.ParseFloat(text, 32)
-	switch {
-	case err == nil && !math.IsNaN(v) && !math.IsInf(v, 0):
-		return float32(v), nil
-	case text == "":
-		return 0, invalidf("the value is missing; fill it in, or leave the row or the column out")
-	case err == nil:
-		return 0, invalidf("%s is not a finite number; fill it in, or leave the row or the column out", quote(text))
-	case errors.Is(err, strconv.ErrRange):
-		return 0, invalidf("%s is too large: 32-bit numbers end at 3.4e38", quote(text))
-	}
-	return 0, invalidf("%s is not a number; write it as 12.5 or 1e-3, encode text as numbers, or leave the row or the column out", quote(text))
 }

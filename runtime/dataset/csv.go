@@ -7,18 +7,18 @@ import (
 	"io"
 )
 
-// rows reads a table a row at a time.
-type rows interface {
-	// next returns the cells of the next row, which are valid until the next
-	// call, and the number of the line on which it starts. io.EOF ends the table.
-	next() (cells []string, line int, err error)
-}
-
-// csvRows reads RFC 4180: commas, quotes that are doubled within quotes, LF or
+// csvTable reads RFC 4180: commas, quotes that are doubled within quotes, LF or
 // CRLF. Empty lines do not count as rows.
-type csvRows struct {
+type csvTable struct {
 	csv   *csv.Reader
 	limit *rowLimit
+
+	hasHeader bool
+	first     []string // the header, or the first row
+	firstLine int
+	pending   bool // first is a row that was not read yet
+	positions []int
+	cells     []cell
 }
 
 // maxRowBytes is enough for a million columns. It bounds what an endless line,
@@ -27,25 +27,61 @@ const maxRowBytes = 32 << 20
 
 var errRowTooLong = errors.New("row too long")
 
-func newCSVRows(r io.Reader) *csvRows {
+func newCSVTable(r io.Reader, hasHeader bool) *csvTable {
 	limit := &rowLimit{r: r}
 	reader := csv.NewReader(bufio.NewReaderSize(limit, readSize))
 	reader.ReuseRecord = true
 	reader.FieldsPerRecord = -1
-	return &csvRows{csv: reader, limit: limit}
+	return &csvTable{csv: reader, limit: limit, hasHeader: hasHeader}
 }
 
-func (r *csvRows) next() ([]string, int, error) {
+// header reads the first row.
+func (r *csvTable) header() (*header, error) {
+	first, line, err := r.read()
+	if errors.Is(err, io.EOF) {
+		return nil, invalidf("the file is empty; it needs a row of column names and rows of values")
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.first, r.firstLine, r.pending = append([]string(nil), first...), line, !r.hasHeader
+	return firstRowHeader(r.first, r.hasHeader)
+}
+
+func (r *csvTable) choose(positions []int) error {
+	r.positions, r.cells = positions, make([]cell, len(positions))
+	return nil
+}
+
+func (r *csvTable) next() ([]cell, int, error) {
+	row, line, err := r.first, r.firstLine, error(nil)
+	if !r.pending {
+		row, line, err = r.read()
+	}
+	r.pending = false
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(row) != len(r.first) {
+		return nil, 0, invalidf("it has %s, but the first row has %d; every row needs the same number (a cell with a comma in it must be quoted)", count(len(row), "cell"), len(r.first)).at(line, "")
+	}
+	for k, i := range r.positions {
+		r.cells[k] = textCell(row[i])
+	}
+	return r.cells, line, nil
+}
+
+func (r *csvTable) read() ([]string, int, error) {
 	r.limit.used = 0
-	cells, err := r.csv.Read()
+	row, err := r.csv.Read()
 	if err != nil {
 		return nil, 0, r.explain(err)
 	}
 	line, _ := r.csv.FieldPos(0)
-	return cells, line, nil
+	return row, line, nil
 }
 
-func (r *csvRows) explain(err error) error {
+func (r *csvTable) explain(err error) error {
 	if errors.Is(err, errRowTooLong) {
 		return invalidf("a row is longer than %d MiB; is a line end or a closing quote missing?", maxRowBytes>>20)
 	}
