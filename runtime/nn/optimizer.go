@@ -19,8 +19,19 @@ type Optimizer struct {
 	Slots []Slot
 
 	parameters []Parameter
-	perStep    [][][]float32 // the slots of each parameter
+	pieces     []piece // of all parameters
+	rate       float64 // of the step that is being made
 }
+
+// piece is a part of a parameter, and what the rule remembers of it. Pieces
+// are moved at the same time by different goroutines.
+type piece struct {
+	value, gradient []float32
+	slots           [][]float32
+}
+
+// pieceSize takes a rule some 0.03 ms or more.
+const pieceSize = 1 << 16
 
 // Slot is what a rule remembers of one parameter.
 type Slot struct {
@@ -38,19 +49,40 @@ func NewOptimizer(rule Rule, schedule Schedule, parameters []Parameter) *Optimiz
 			values = append(values, v)
 			o.Slots = append(o.Slots, Slot{Name: fmt.Sprintf("%s.%s", p.Name, name), Value: v})
 		}
-		o.perStep = append(o.perStep, values)
+		o.addPieces(p, values)
 	}
 	return o
+}
+
+func (o *Optimizer) addPieces(p Parameter, slots [][]float32) {
+	for from := 0; from < len(p.Value); from += pieceSize {
+		to := min(from+pieceSize, len(p.Value))
+		part := piece{value: p.Value[from:to], gradient: p.Gradient[from:to]}
+		for _, s := range slots {
+			part.slots = append(part.slots, s[from:to])
+		}
+		o.pieces = append(o.pieces, part)
+	}
 }
 
 // Step moves the parameters against their gradients, which it may change.
 func (o *Optimizer) Step() {
 	o.Clip.Apply(o.parameters)
-	rate := o.Schedule.LearningRate(o.Steps)
+	o.rate = o.Schedule.LearningRate(o.Steps)
 	o.Steps++
-	for i, p := range o.parameters {
-		o.Rule.update(p.Value, p.Gradient, o.perStep[i], rate, o.Steps)
+	if len(o.pieces) == len(o.parameters) { // all are small
+		for i := range o.pieces {
+			o.do(i)
+		}
+		return
 	}
+	parallel(o, len(o.pieces))
+}
+
+// do moves a piece.
+func (o *Optimizer) do(i int) {
+	p := &o.pieces[i]
+	o.Rule.update(p.value, p.gradient, p.slots, o.rate, o.Steps)
 }
 
 // Rule is how an [Optimizer] moves a parameter: an [SGD], [RMSprop], [Adam] or
