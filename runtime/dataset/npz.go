@@ -215,8 +215,7 @@ func (t *npzTable) Close() error {
 
 // inArray says in which array something is wrong.
 func inArray(name string, err error) error {
-	var invalid *InvalidError
-	if errors.As(err, &invalid) {
+	if invalid, ok := errors.AsType[*InvalidError](err); ok {
 		invalid.Problem = fmt.Sprintf("array %s: %s", quote(name), invalid.Problem)
 		return invalid
 	}

@@ -18,7 +18,7 @@ type parquetTable struct {
 	size    int64
 	leaves  []*parquet.Column
 	logical []format.LogicalTypeValue // of the leaves
-	columns []*parquetColumn // that were chosen
+	columns []*parquetColumn          // that were chosen
 
 	group int   // the next one
 	left  int64 // rows of this one

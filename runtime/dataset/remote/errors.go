@@ -88,8 +88,7 @@ func full(err error) error {
 
 // withoutURL takes the URL out of an error of net/http: it may hold a signature.
 func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err
