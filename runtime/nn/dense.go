@@ -55,10 +55,17 @@ func (d *Dense) sums(x, z blas32.General) {
 		multiply(blas.NoTrans, blas.Trans, x, d.Weight, 0, z)
 		return
 	}
-	for i := range z.Rows {
-		copy(row(z, i), d.Bias)
-	}
+	setRows(z, d.Bias)
 	multiply(blas.NoTrans, blas.Trans, x, d.Weight, 1, z)
+}
+
+// setRows makes every row of m, which has no gaps, equal to v. What it has
+// copied it copies further, twice as much every time.
+func setRows(m blas32.General, v []float32) {
+	data := m.Data[:m.Rows*m.Cols]
+	for n := copy(data, v); n < len(data); n *= 2 {
+		copy(data[n:], data[:n])
+	}
 }
 
 type trainedDense struct {

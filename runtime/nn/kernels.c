@@ -41,13 +41,9 @@ void trainyard_relu_back(size_t n, const float *restrict y, float *restrict dy) 
 }
 
 VECTORIZED
-void trainyard_add(size_t n, const float *restrict x, float *restrict sums) {
-	for (size_t i = 0; i < n; i++)
-		sums[i] += x[i];
-}
-
 void trainyard_sum_rows(size_t rows, size_t cols, size_t stride,
-		const float *x, float *sums) {
+		const float *restrict x, float *restrict sums) {
 	for (size_t i = 0; i < rows; i++)
-		trainyard_add(cols, x + i * stride, sums);
+		for (size_t j = 0; j < cols; j++)
+			sums[j] += x[i * stride + j];
 }

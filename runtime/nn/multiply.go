@@ -18,9 +18,13 @@ func multiply(tA, tB blas.Transpose, a, b blas32.General, beta float32, c blas32
 	if tA == blas.Trans {
 		inner = a.Rows
 	}
+	if c.Rows*c.Cols <= mostSums && inner >= fewestTerms {
+		multiplyLong(tA, tB, a, b, beta, c)
+		return
+	}
 	rows, cols := tileOf(c.Rows, c.Cols, inner)
 	if rows >= c.Rows && cols >= c.Cols {
-		blas32.Gemm(tA, tB, 1, a, b, beta, c)
+		multiplyWhole(tA, tB, a, b, beta, c)
 		return
 	}
 	p := products.take()
@@ -68,7 +72,36 @@ func (p *product) do(tile int) {
 	} else {
 		b = part(p.b, 0, j, p.b.Rows, cols)
 	}
-	blas32.Gemm(p.tA, p.tB, 1, a, b, p.beta, part(p.c, i, j, rows, cols))
+	multiplyWhole(p.tA, p.tB, a, b, p.beta, part(p.c, i, j, rows, cols))
+}
+
+// multiplyWhole computes c = op(a)*op(b) + beta*c in one go. If c is a vector,
+// that is a product of a matrix and a vector, which spares the copies that Gemm
+// makes of a and b.
+func multiplyWhole(tA, tB blas.Transpose, a, b blas32.General, beta float32, c blas32.General) {
+	switch {
+	case c.Cols == 1:
+		blas32.Gemv(tA, 1, a, vector(b), beta, vector(c))
+	case c.Rows == 1:
+		blas32.Gemv(transposed(tB), 1, b, vector(a), beta, vector(c))
+	default:
+		blas32.Gemm(tA, tB, 1, a, b, beta, c)
+	}
+}
+
+// vector returns a matrix of one row or one column as a vector.
+func vector(m blas32.General) blas32.Vector {
+	if m.Rows == 1 {
+		return blas32.Vector{N: m.Cols, Inc: 1, Data: m.Data}
+	}
+	return blas32.Vector{N: m.Rows, Inc: m.Stride, Data: m.Data}
+}
+
+func transposed(t blas.Transpose) blas.Transpose {
+	if t == blas.Trans {
+		return blas.NoTrans
+	}
+	return blas.Trans
 }
 
 // part returns the rows x cols elements of m from row i, column j on.

@@ -21,7 +21,7 @@ var (
 	startWorkers sync.Once
 	// work takes parts to idle workers. It has no buffer: a part that nobody
 	// waits for is done by the sender.
-	work = make(chan assignment)
+	work  = make(chan assignment)
 	waits = make(spares[sync.WaitGroup], 16)
 )
 
