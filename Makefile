@@ -73,6 +73,22 @@ bin/bench-venv/ready: bench/train/requirements.txt bench/train/requirements-torc
 	$(BENCH_PYTHON) -m pip install -q --no-deps -r bench/train/requirements-torch.txt || echo 'bench: PyTorch could not be installed' >&2
 	touch $@
 
+CONFORMANCE := $(CURDIR)/bin/conformance
+
+.PHONY: conformance
+conformance: $(CONFORMANCE)/installed ## Let clients and checkers that others wrote ask the server
+	mkdir -p bin/conformance/programs
+	go build -o bin/conformance/programs/ ./cmd/server ./test/conformance/registry
+	@# One process each: two of the clients cannot be in the same.
+	for test in test/conformance/test_*.py; do \
+		BINARIES=$(CONFORMANCE)/programs $(CONFORMANCE)/bin/python -m pytest -q -p no:cacheprovider $$test; \
+	done
+
+$(CONFORMANCE)/installed: test/conformance/requirements.txt
+	python3 -m venv $(CONFORMANCE)
+	$(CONFORMANCE)/bin/pip install --quiet --requirement $<
+	touch $@
+
 ##@ Images and installation
 
 .PHONY: binaries

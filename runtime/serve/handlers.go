@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"trainyard.dev/trainyard/runtime/spec"
@@ -14,27 +13,22 @@ import (
 type codec func(ctx context.Context, v *version, mostRows int, b *buffers) error
 
 func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
-	s.answer(w, r, "v2", r.PathValue("model"), inferV2)
+	s.answer(w, r, "v2", inferV2)
 }
 
 func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
-	model, ok := strings.CutSuffix(r.PathValue("model"), ":predict")
-	if !ok {
-		methods{http.MethodGet: nil}.refuse(w, r)
-		return
-	}
-	s.answer(w, r, "v1", model, predictV1)
+	s.answer(w, r, "v1", predictV1)
 }
 
 // answer does what is common to the protocols: counting, reading, finding the
 // model, and writing.
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol, model string, c codec) {
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol string, c codec) {
 	began := time.Now()
 	s.predictions.begin()
 	defer s.predictions.end()
 	b := takeBuffers()
 	defer b.giveBack()
-	served, err := s.compute(w, r, model, c, b)
+	served, err := s.compute(w, r, c, b)
 	code := http.StatusOK
 	if err == nil {
 		writeAnswer(w, b)
@@ -46,11 +40,11 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol, model 
 
 // compute leaves the answer in b. The body is read before the version is taken,
 // so that a slow client keeps no model from being closed.
-func (s *Server) compute(w http.ResponseWriter, r *http.Request, model string, c codec, b *buffers) (spec.ServedModel, error) {
+func (s *Server) compute(w http.ResponseWriter, r *http.Request, c codec, b *buffers) (spec.ServedModel, error) {
 	if err := readBody(w, r, s.options.BodyBytes, b); err != nil {
 		return spec.ServedModel{}, err
 	}
-	v, err := s.models.acquire(model, r.PathValue("version"))
+	v, err := s.models.acquire(r.PathValue("model"), r.PathValue("version"))
 	if err != nil {
 		return spec.ServedModel{}, err
 	}
@@ -169,11 +163,7 @@ func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) {
 // modelStatus is V1's GET of a model: whether it is ready, never an error for
 // a model that there is.
 func (s *Server) modelStatus(w http.ResponseWriter, r *http.Request) {
-	name, predict := strings.CutSuffix(r.PathValue("model"), ":predict")
-	if predict {
-		methods{http.MethodPost: nil}.refuse(w, r)
-		return
-	}
+	name := r.PathValue("model")
 	v, err := s.models.acquire(name, "")
 	if err == nil {
 		v.release()

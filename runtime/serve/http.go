@@ -36,17 +36,39 @@ func (m methods) refuse(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// predictVerb ends the paths of V1's predictions.
+const predictVerb = ":predict"
+
 // routes serves paths, and errors as JSON where there is none. Patterns are
-// those of [http.ServeMux], without methods.
+// those of [http.ServeMux], without methods, and beside a path there may be one
+// with [predictVerb] after it.
 func routes(paths map[string]methods) http.Handler {
 	mux := http.NewServeMux()
 	for path, m := range paths {
-		mux.Handle(path, m)
+		if verb, ok := paths[path+predictVerb]; ok {
+			mux.Handle(path, withVerb(m, verb))
+		} else if !strings.HasSuffix(path, predictVerb) {
+			mux.Handle(path, m)
+		}
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, notFound("there is nothing at %s", clipped(r.URL.Path)))
 	})
 	return mux
+}
+
+// withVerb tells /models/{model} and /models/{model}:predict apart, which
+// [http.ServeMux] cannot.
+func withVerb(plain, verb methods) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, ok := strings.CutSuffix(r.PathValue("model"), predictVerb)
+		if !ok {
+			plain.ServeHTTP(w, r)
+			return
+		}
+		r.SetPathValue("model", name)
+		verb.ServeHTTP(w, r)
+	})
 }
 
 // readBody reads a body of JSON, and of binary tensors after it, into b.

@@ -47,7 +47,9 @@ func TestPaths(t *testing.T) {
 		{"GET", "/v2/models/iris/infer", 405, `use POST`},
 		{"GET", "/v1/models/iris:predict", 405, `use POST`},
 		{"POST", "/v1/models/iris", 405, `use GET`},
-		{"PUT", "/v1/models/iris", 405, `use GET, POST`},
+		{"PUT", "/v1/models/iris", 405, `use GET`},
+		{"PUT", "/v1/models/iris:predict", 405, `use POST`},
+		{"GET", "/openapi.json", 200, `"openapi": "3.1.0"`},
 	} {
 		got := call(h, c.method, c.path, "")
 		if got.code != c.code || !strings.Contains(got.body, c.want) {

@@ -115,22 +115,29 @@ func (s *Server) ready() error {
 
 // Handler answers on [spec.ServePort]: predictions and health.
 func (s *Server) Handler() http.Handler {
-	return s.closingConnections(routes(map[string]methods{
+	return s.closingConnections(routes(s.paths()))
+}
+
+// paths are what [openAPI] describes.
+func (s *Server) paths() map[string]methods {
+	return map[string]methods{
 		"/{$}":                 {http.MethodGet: s.alive},
+		"/openapi.json":        {http.MethodGet: s.openAPI},
 		"/v2":                  {http.MethodGet: s.counted(s.serverMetadata)},
 		"/v2/health/live":      {http.MethodGet: s.live},
 		"/v2/health/ready":     {http.MethodGet: s.serverReady},
 		"/v2/models/{model}":   {http.MethodGet: s.counted(s.modelMetadata)},
 		"/v1/models":           {http.MethodGet: s.counted(s.listModels)},
-		"/v1/models/{model}":   {http.MethodGet: s.counted(s.modelStatus), http.MethodPost: s.counted(s.predict)},
+		"/v1/models/{model}":   {http.MethodGet: s.counted(s.modelStatus)},
 		"/v2/repository/index": {http.MethodPost: s.counted(s.index)},
 
+		"/v1/models/{model}:predict":                  {http.MethodPost: s.counted(s.predict)},
 		"/v2/models/{model}/ready":                    {http.MethodGet: s.modelReady},
 		"/v2/models/{model}/infer":                    {http.MethodPost: s.counted(s.infer)},
 		"/v2/models/{model}/versions/{version}":       {http.MethodGet: s.counted(s.modelMetadata)},
 		"/v2/models/{model}/versions/{version}/ready": {http.MethodGet: s.modelReady},
 		"/v2/models/{model}/versions/{version}/infer": {http.MethodPost: s.counted(s.infer)},
-	}))
+	}
 }
 
 // Operations answers on [spec.OperationsPort]: to the operator and to
