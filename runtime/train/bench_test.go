@@ -67,3 +67,26 @@ func benchmarkFit(b *testing.B, inputs, rows int, batch int32, units []int32) *f
 	f.shuffle()
 	return f
 }
+
+// BenchmarkCheckpoint writes and reads the state of 784-512-256-10 with Adam.
+func BenchmarkCheckpoint(b *testing.B) {
+	f, dir := benchmarkFit(b, 784, 10000, 128, []int32{512, 256, 10}), b.TempDir()
+	s, err := f.state("run")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("write", func(b *testing.B) {
+		for range b.N {
+			if err := writeCheckpoint(dir, s, f.tensors()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("read", func(b *testing.B) {
+		for range b.N {
+			if _, err := readCheckpoint(dir, "run", f.tensors()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
