@@ -2,6 +2,7 @@ package nn
 
 import (
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/blas/blas32"
 )
@@ -21,22 +22,50 @@ type Loss interface {
 }
 
 // meanLoss returns the mean over the rows of the weighted losses, and writes its
-// gradient by z into d.
+// gradient by z into d. Many rows are cut into parts, which are summed apart.
 func meanLoss(l Loss, z blas32.General, y, weights []float32, d blas32.General) float64 {
+	s := lossSums.take()
+	s.loss, s.z, s.y, s.weights, s.d = l, z, y, weights, d
+	parts := (z.Rows + lossRows - 1) / lossRows
+	s.sums = slices.Grow(s.sums[:0], parts)[:parts]
+	parallel(s, parts)
 	var sum float64
-	targets := l.targets(z.Cols)
-	for i := range z.Rows {
-		di, weight := row(d, i), float32(1)
-		if weights != nil {
-			weight = weights[i]
+	for _, v := range s.sums {
+		sum += v
+	}
+	*s = lossSum{sums: s.sums}
+	lossSums.put(s)
+	return sum / float64(max(1, z.Rows))
+}
+
+// lossSum is the loss of many rows.
+type lossSum struct {
+	loss       Loss
+	z, d       blas32.General
+	y, weights []float32
+	sums       []float64 // of each part
+}
+
+// lossRows is the number of rows of a part.
+const lossRows = 1 << 13
+
+var lossSums = make(spares[lossSum], 16)
+
+func (s *lossSum) do(part int) {
+	var sum float64
+	targets := s.loss.targets(s.z.Cols)
+	for i := part * lossRows; i < min((part+1)*lossRows, s.z.Rows); i++ {
+		d, weight := row(s.d, i), float32(1)
+		if s.weights != nil {
+			weight = s.weights[i]
 		}
-		sum += float64(weight) * l.row(row(z, i), y[i*targets:(i+1)*targets], di)
-		scale := weight / float32(z.Rows)
-		for j := range di {
-			di[j] *= scale
+		sum += float64(weight) * s.loss.row(row(s.z, i), s.y[i*targets:(i+1)*targets], d)
+		scale := weight / float32(s.z.Rows)
+		for j := range d {
+			d[j] *= scale
 		}
 	}
-	return sum / float64(max(1, z.Rows))
+	s.sums[part] = sum
 }
 
 // numeric is what the losses of numbers have in common.
