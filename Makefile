@@ -62,7 +62,7 @@ BENCH_PYTHON := bin/bench-venv/bin/python
 bench-train: bin/bench-venv/ready ## Train beside PyTorch, Keras and scikit-learn (BENCH_CASES, see bench/README.md)
 	@dpkg -s libopenblas-dev >/dev/null 2>&1 || apt-get install -y libopenblas-dev
 	mkdir -p bin/bench-data
-	CGO_ENABLED=1 go build -tags openblas -ldflags '-linkmode external -extldflags -static' -o bin/bench-train ./bench/train
+	CGO_ENABLED=1 go build -tags openblas,netgo,osusergo -ldflags '-linkmode external -extldflags -static' -o bin/bench-train ./bench/train
 	CGO_ENABLED=0 go build -o bin/bench-train-without-openblas ./bench/train
 	bin/bench-train $(BENCH_PYTHON) bench/train/peers.py bin/bench-train-without-openblas bin/bench-data
 
