@@ -1,116 +1,215 @@
 package dataset
 
 import (
-	"bufio"
 	"encoding/csv"
 	"errors"
 	"io"
+	"runtime"
+	"strings"
 )
 
-// csvTable reads RFC 4180: commas, quotes that are doubled within quotes, LF or
-// CRLF. Empty lines do not count as rows.
-type csvTable struct {
-	csv   *csv.Reader
-	limit *rowLimit
-
-	hasHeader bool
-	first     []string // the header, or the first row
-	firstLine int
-	pending   bool // first is a row that was not read yet
-	positions []int
-	cells     []cell
-}
-
-// maxRowBytes is enough for a million columns. It bounds what an endless line,
-// or a quote that is never closed, can take.
-const maxRowBytes = 32 << 20
-
-var errRowTooLong = errors.New("row too long")
-
-func newCSVTable(r io.Reader, hasHeader bool) *csvTable {
-	limit := &rowLimit{r: r}
-	reader := csv.NewReader(bufio.NewReaderSize(limit, readSize))
-	reader.ReuseRecord = true
-	reader.FieldsPerRecord = -1
-	return &csvTable{csv: reader, limit: limit, hasHeader: hasHeader}
-}
-
-// header reads the first row.
-func (r *csvTable) header() (*header, error) {
-	first, line, err := r.read()
+// readCSV reads RFC 4180: commas, quotes that are doubled within quotes, LF or
+// CRLF. Empty lines do not count as rows. The text is cut into chunks at the
+// ends of rows; they are parsed at the same time and put together in order.
+func readCSV(r io.Reader, o Options) (*table, error) {
+	chunks := newChunks(r, chunkSize)
+	first, err := chunks.next()
 	if errors.Is(err, io.EOF) {
-		return nil, invalidf("the file is empty; it needs a row of column names and rows of values")
+		err = invalidf("the file is empty; it needs a row of column names and rows of values")
 	}
 	if err != nil {
-		return nil, err
+		return &table{}, err
 	}
-	r.first, r.firstLine, r.pending = append([]string(nil), first...), line, !r.hasHeader
-	return firstRowHeader(r.first, r.hasHeader)
+	hasHeader := o.Header == nil || *o.Header
+	row, rest, err := firstRow(first)
+	if err != nil {
+		return &table{}, err
+	}
+	if !hasHeader {
+		rest = first
+	}
+	h, err := firstRowHeader(row, hasHeader)
+	if err != nil {
+		return &table{}, err
+	}
+	c, err := chooseColumns(h, o.Label, o.Features, o.OneHot)
+	if err != nil {
+		return &table{}, err
+	}
+	t := newTable(c, o)
+	rows, err := t.addChunks(rest, chunks, len(row))
+	if err == nil && rows == 0 {
+		err = noRows(h)
+	}
+	return t, err
 }
 
-func (r *csvTable) choose(positions []int) error {
-	r.positions, r.cells = positions, make([]cell, len(positions))
+// firstRow returns the cells of a chunk's first row, and the rest of the chunk.
+func firstRow(c chunk) ([]string, chunk, error) {
+	if c.tooLong {
+		return nil, c, c.rowTooLong()
+	}
+	reader := newCSVReader(c.text)
+	row, err := reader.Read()
+	if errors.Is(err, io.EOF) { // only empty lines
+		return nil, c, invalidf("the file is empty; it needs a row of column names and rows of values")
+	}
+	if err != nil {
+		return nil, c, explainCSV(err, c.line)
+	}
+	end := int(reader.InputOffset())
+	return row, chunk{text: c.text[end:], line: c.line + strings.Count(c.text[:end], "\n")}, nil
+}
+
+// parsed is what came of a chunk.
+type parsed struct {
+	part *table
+	rows int
+	err  error
+}
+
+// addChunks parses chunks and adds them in order. It returns the number of rows.
+func (t *table) addChunks(first chunk, chunks *chunks, width int) (int, error) {
+	// As many chunks are in memory as can wait here, and two more.
+	queue := make(chan chan parsed, runtime.GOMAXPROCS(0))
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	defer func() { close(stop); <-stopped }()
+	go func() {
+		defer close(stopped)
+		defer close(queue)
+		for c, err := first, error(nil); !errors.Is(err, io.EOF); c, err = chunks.next() {
+			result := make(chan parsed, 1)
+			select {
+			case queue <- result:
+			case <-stop:
+				return
+			}
+			if err != nil {
+				result <- parsed{part: t.sameColumns(), err: err}
+				return
+			}
+			go func() { result <- t.sameColumns().parse(c, width) }()
+		}
+	}()
+	rows := 0
+	for result := range queue {
+		p := <-result
+		rows += p.rows
+		if err := errors.Join(t.append(p.part), p.err); err != nil {
+			return rows, firstOf(err)
+		}
+	}
+	return rows, nil
+}
+
+// firstOf is the first of joined errors: what comes first in the file.
+func firstOf(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // it was joined just before
+		return joined.Unwrap()[0]
+	}
+	return err
+}
+
+func (t *table) parse(c chunk, width int) parsed {
+	p := parsed{part: t}
+	if c.tooLong {
+		p.err = c.rowTooLong()
+		return p
+	}
+	positions := t.columns.positions()
+	cells := make([]cell, len(positions))
+	p.err = records(c.text, c.line, func(row []string, line int) error {
+		if len(row) != width {
+			return invalidf("it has %s, but the first row has %d; every row needs the same number (a cell with a comma in it must be quoted)", count(len(row), "cell"), width).at(line, "")
+		}
+		for k, i := range positions {
+			cells[k] = textCell(row[i])
+		}
+		p.rows++
+		return t.add(cells, line)
+	})
+	return p
+}
+
+// records calls yield with each row of text and the number of the line on which
+// it starts; the first line has the number line.
+func records(text string, line int, yield func(row []string, line int) error) error {
+	if strings.IndexByte(text, '"') < 0 {
+		return unquotedRecords(text, line, yield)
+	}
+	reader := newCSVReader(text)
+	for {
+		row, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return explainCSV(err, line)
+		}
+		at, _ := reader.FieldPos(0)
+		if err := yield(row, line+at-1); err != nil {
+			return err
+		}
+	}
+}
+
+// unquotedRecords is encoding/csv for text without quotes, and much faster.
+func unquotedRecords(text string, line int, yield func(row []string, line int) error) error {
+	var row []string
+	for ; text != ""; line++ {
+		end := strings.IndexByte(text, '\n')
+		record := text
+		if end < 0 {
+			text = ""
+		} else {
+			record, text = text[:end], text[end+1:]
+		}
+		record = strings.TrimSuffix(record, "\r")
+		if record == "" {
+			continue
+		}
+		row = splitCells(row[:0], record)
+		if err := yield(row, line); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-func (r *csvTable) next() ([]cell, int, error) {
-	row, line, err := r.first, r.firstLine, error(nil)
-	if !r.pending {
-		row, line, err = r.read()
+// splitCells appends the cells of a row. Most are short, so looking at each
+// byte is faster than to search for the next comma.
+func splitCells(row []string, record string) []string {
+	start := 0
+	for i := 0; i < len(record); i++ {
+		if record[i] == ',' {
+			row = append(row, record[start:i])
+			start = i + 1
+		}
 	}
-	r.pending = false
-	if err != nil {
-		return nil, 0, err
-	}
-	if len(row) != len(r.first) {
-		return nil, 0, invalidf("it has %s, but the first row has %d; every row needs the same number (a cell with a comma in it must be quoted)", count(len(row), "cell"), len(r.first)).at(line, "")
-	}
-	for k, i := range r.positions {
-		r.cells[k] = textCell(row[i])
-	}
-	return r.cells, line, nil
+	return append(row, record[start:])
 }
 
-func (r *csvTable) read() ([]string, int, error) {
-	r.limit.used = 0
-	row, err := r.csv.Read()
-	if err != nil {
-		return nil, 0, r.explain(err)
-	}
-	line, _ := r.csv.FieldPos(0)
-	return row, line, nil
+func newCSVReader(text string) *csv.Reader {
+	reader := csv.NewReader(strings.NewReader(text))
+	reader.ReuseRecord = true
+	reader.FieldsPerRecord = -1
+	return reader
 }
 
-func (r *csvTable) explain(err error) error {
-	if errors.Is(err, errRowTooLong) {
-		return invalidf("a row is longer than %d MiB; is a line end or a closing quote missing?", maxRowBytes>>20)
-	}
+// explainCSV says what is wrong in text that starts on a line.
+func explainCSV(err error, line int) error {
 	var parse *csv.ParseError
 	if !errors.As(err, &parse) {
 		return err
 	}
+	at, start := parse.Line+line-1, parse.StartLine+line-1
 	switch {
 	case errors.Is(parse.Err, csv.ErrBareQuote):
-		return invalidf(`a quote stands within a cell that does not start with one; write the cell as "...", with quotes in it doubled`).at(parse.Line, "")
-	case errors.Is(parse.Err, csv.ErrQuote) && parse.Line > parse.StartLine:
-		return invalidf(`a quoted cell that starts in this row is not closed, or is followed by more text before the next comma (line %d)`, parse.Line).at(parse.StartLine, "")
+		return invalidf(`a quote stands within a cell that does not start with one; write the cell as "...", with quotes in it doubled`).at(at, "")
+	case errors.Is(parse.Err, csv.ErrQuote) && at > start:
+		return invalidf(`a quoted cell that starts in this row is not closed, or is followed by more text before the next comma (line %d)`, at).at(start, "")
 	case errors.Is(parse.Err, csv.ErrQuote):
-		return invalidf(`a quoted cell is not closed, or is followed by more text before the next comma; double the quotes within a cell`).at(parse.Line, "")
+		return invalidf(`a quoted cell is not closed, or is followed by more text before the next comma; double the quotes within a cell`).at(at, "")
 	}
 	return parse.Err
-}
-
-// rowLimit fails when too much is read for one row.
-type rowLimit struct {
-	r    io.Reader
-	used int
-}
-
-func (l *rowLimit) Read(p []byte) (int, error) {
-	if l.used > maxRowBytes {
-		return 0, errRowTooLong
-	}
-	n, err := l.r.Read(p)
-	l.used += n
-	return n, err
 }

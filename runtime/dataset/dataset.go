@@ -157,15 +157,14 @@ func checkOptions(o Options) error {
 	return nil
 }
 
-// tableReader reads a table of one format, a row at a time.
+// tableReader reads a table of a binary format, a row at a time.
 type tableReader interface {
 	// header names the columns.
 	header() (*header, error)
 	// choose says which columns are read, by their positions, and in which order.
 	choose(positions []int) error
 	// next returns the chosen cells of the next row, which are valid until the
-	// next call, and the row's number: of a CSV file that of the line on which it
-	// starts, else counted from 1. io.EOF ends the table.
+	// next call, and the row's number, counted from 1. io.EOF ends the table.
 	next() (cells []cell, row int, err error)
 }
 
@@ -175,15 +174,17 @@ func newTableReader(src *source, o Options) (tableReader, error) {
 		return newNPYTable(src.at(), src.size)
 	case spec.NPZ:
 		return newNPZTable(src.at(), src.size, o.TemporaryDir)
-	case spec.Parquet:
+	default:
 		return newParquetTable(src.at(), src.size)
 	}
-	return newCSVTable(src, o.Header == nil || *o.Header), nil
 }
 
 // readTable reads rows to their end. The table is returned with an error as
 // well, to tell how far reading came.
 func readTable(src *source, o Options) (*table, error) {
+	if o.Format == "" || o.Format == spec.CSV {
+		return readCSV(src, o)
+	}
 	t := &table{}
 	reader, err := newTableReader(src, o)
 	if err != nil {

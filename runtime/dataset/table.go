@@ -17,6 +17,8 @@ type table struct {
 	missing  *spec.Missing
 	maxBytes int64
 
+	lastLine int // that was added
+
 	values  []float32
 	labels  []float32 // numbers, or positions in classes.names
 	classes classes
@@ -38,9 +40,10 @@ func (t *table) rowCount() int { return len(t.labels) }
 
 // add takes a row: the cells of the features, and last the label's.
 func (t *table) add(cells []cell, line int) error {
-	if t.maxBytes > 0 && 4*int64(len(t.values)+len(t.labels)) > t.maxBytes {
-		return invalidf("the table up to here takes %d MiB of memory, which is all there is for it; give the training more memory, or use fewer rows or columns", t.maxBytes>>20).at(line, "")
+	if err := t.checkSize(line); err != nil {
+		return err
 	}
+	t.lastLine = line
 	if t.missing != nil && t.missing.Policy == spec.DropRow && slices.ContainsFunc(cells, cell.missing) {
 		return nil
 	}
@@ -55,7 +58,77 @@ func (t *table) add(cells []cell, line int) error {
 	return t.addLabel(cells[len(features)], line)
 }
 
+func (t *table) checkSize(line int) error {
+	if t.maxBytes > 0 && 4*int64(len(t.values)+len(t.labels)) > t.maxBytes {
+		return invalidf("the table up to here takes %d MiB of memory, which is all there is for it; give the training more memory, or use fewer rows or columns", t.maxBytes>>20).at(line, "")
+	}
+	return nil
+}
+
+// sameColumns returns an empty table that can be appended to t.
+func (t *table) sameColumns() *table {
+	part := *t
+	part.values, part.labels, part.maxBytes, part.lastLine = nil, nil, 0, 0
+	// How many classes of numbers are too many is known of the whole only.
+	part.classes = classes{text: true}
+	part.categories = make([]*classes, len(t.categories))
+	for k, c := range t.categories {
+		if c != nil {
+			part.categories[k] = &classes{}
+		}
+	}
+	return &part
+}
+
+// append adds the rows of a part, whose classes and categories may have other
+// positions.
+func (t *table) append(part *table) error {
+	for k, categories := range part.categories {
+		if categories == nil {
+			continue
+		}
+		positions, err := renumber(categories, t.categories[k].category)
+		if err != nil {
+			return err.at(err.Row, t.columns.names[k])
+		}
+		for i := k; i < len(part.values); i += len(part.categories) {
+			if v := part.values[i]; !math.IsNaN(float64(v)) {
+				part.values[i] = positions[int(v)]
+			}
+		}
+	}
+	if t.target == Classes {
+		positions, err := renumber(&part.classes, t.classes.index)
+		if err != nil {
+			return err.at(err.Row, t.columns.labelName)
+		}
+		for i, y := range part.labels {
+			part.labels[i] = positions[int(y)]
+		}
+	}
+	t.values = append(t.values, part.values...)
+	t.labels = append(t.labels, part.labels...)
+	return t.checkSize(part.lastLine)
+}
+
+// renumber finds the position of each name of a part in the whole.
+func renumber(part *classes, index func(name string, line int) (float32, *InvalidError)) ([]float32, *InvalidError) {
+	positions := make([]float32, len(part.names))
+	for i, name := range part.names {
+		var err *InvalidError
+		if positions[i], err = index(name, part.firstLine[i]); err != nil {
+			return nil, err.at(part.firstLine[i], "")
+		}
+	}
+	return positions, nil
+}
+
 func (t *table) feature(k int, c cell, line int) (float32, *InvalidError) {
+	if c.isText && t.categories[k] == nil {
+		if v, ok := shortDecimal(c.text); ok { // most cells
+			return v, nil
+		}
+	}
 	switch {
 	case c.missing() && t.missing == nil:
 		return 0, missingValue()

@@ -1,0 +1,111 @@
+package dataset
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"io"
+	"strings"
+)
+
+// chunk is a run of whole rows.
+type chunk struct {
+	text string
+	line int // number of its first line
+	// tooLong says that the text is the beginning of a row that is too long.
+	tooLong bool
+}
+
+// maxRowBytes is enough for a million columns. It bounds what an endless line,
+// or a quote that is never closed, can take.
+const maxRowBytes = 32 << 20
+
+// chunkSize is large enough that starting to parse a chunk costs nothing, and
+// small enough for a few of them to fit in any memory.
+const chunkSize = 1 << 20
+
+// rowTooLong looks for a stray quote, which may be why no row ends.
+func (c chunk) rowTooLong() error {
+	reader := newCSVReader(c.text)
+	for {
+		_, err := reader.Read()
+		if errors.Is(err, csv.ErrBareQuote) {
+			return explainCSV(err, c.line)
+		}
+		if err != nil {
+			return invalidf("a row is longer than %d MiB; is a line end or a closing quote missing?", maxRowBytes>>20)
+		}
+	}
+}
+
+// chunks cuts text at the ends of rows.
+type chunks struct {
+	r      io.Reader
+	size   int
+	buffer []byte // what was read and is not in a chunk yet
+	line   int    // of its first byte
+	err    error  // that ended reading
+}
+
+func newChunks(r io.Reader, size int) *chunks {
+	return &chunks{r: r, size: size, line: 1}
+}
+
+// next returns the next chunk, which is not empty. What could be read before an
+// error is returned first, as far as it is whole rows.
+func (c *chunks) next() (chunk, error) {
+	for c.err == nil {
+		c.read()
+		if end := endOfRows(c.buffer); end > 0 && (c.err == nil || !errors.Is(c.err, io.EOF)) {
+			return c.cut(end), nil
+		}
+		if len(c.buffer) > maxRowBytes {
+			c.err = io.EOF
+			return chunk{text: string(c.buffer), line: c.line, tooLong: true}, nil
+		}
+	}
+	if errors.Is(c.err, io.EOF) && len(c.buffer) > 0 {
+		return c.cut(len(c.buffer)), nil
+	}
+	return chunk{}, c.err
+}
+
+// read fills the buffer up by another size bytes.
+func (c *chunks) read() {
+	start := len(c.buffer)
+	c.buffer = append(c.buffer, make([]byte, c.size)...)
+	var n int
+	for n < c.size && c.err == nil {
+		var more int
+		more, c.err = c.r.Read(c.buffer[start+n:])
+		n += more
+	}
+	c.buffer = c.buffer[:start+n]
+}
+
+func (c *chunks) cut(end int) chunk {
+	cut := chunk{text: string(c.buffer[:end]), line: c.line}
+	c.line += strings.Count(cut.text, "\n")
+	c.buffer = append(c.buffer[:0], c.buffer[end:]...)
+	return cut
+}
+
+// endOfRows returns where the last whole row ends: behind the last line end
+// that is not within quotes. 0 if no row ends.
+func endOfRows(text []byte) int {
+	if bytes.IndexByte(text, '"') < 0 {
+		return bytes.LastIndexByte(text, '\n') + 1
+	}
+	end, quoted := 0, false
+	for i, b := range text {
+		switch b {
+		case '"':
+			quoted = !quoted
+		case '\n':
+			if !quoted {
+				end = i + 1
+			}
+		}
+	}
+	return end
+}

@@ -1,0 +1,204 @@
+package dataset
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// numberedRow is a row and where it starts.
+type numberedRow struct {
+	Line  int
+	Cells []string
+}
+
+// byLibrary is what encoding/csv makes of text.
+func byLibrary(text string) ([]numberedRow, bool) {
+	reader := newCSVReader(text)
+	var rows []numberedRow
+	for {
+		row, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			return rows, true
+		}
+		if err != nil {
+			return rows, false
+		}
+		line, _ := reader.FieldPos(0)
+		rows = append(rows, numberedRow{line, slices.Clone(row)})
+	}
+}
+
+// byChunks is what chunks of that size make of text.
+func byChunks(text string, size int) ([]numberedRow, bool) {
+	chunks := newChunks(strings.NewReader(text), size)
+	var rows []numberedRow
+	for {
+		c, err := chunks.next()
+		if errors.Is(err, io.EOF) {
+			return rows, true
+		}
+		if err != nil {
+			return rows, false
+		}
+		err = records(c.text, c.line, func(row []string, line int) error {
+			rows = append(rows, numberedRow{line, slices.Clone(row)})
+			return nil
+		})
+		if err != nil {
+			return rows, false
+		}
+	}
+}
+
+var csvSeeds = []string{
+	"", "\n", "\r\n", "\r", "a", "a\r", "a,b\r\n1,2\r\n", "a,b\n\n\n1,2", "\ra,b\n", "a\r\r\n", ",\n,,\n", "\"a\nb\",c\n1,2\n3,4\n",
+	"a,\"b\"\"c\"\n", "a,b\"c\n1,2\n", "\"a\n1,2\n", "1,2\n\"x\",\"y\n\n\"\r\n3,4\n", " \n", "a\x00b,\xff\n",
+}
+
+// FuzzCSV compares the rows with those of encoding/csv, whatever the text and
+// wherever it is cut.
+func FuzzCSV(f *testing.F) {
+	for i, seed := range csvSeeds {
+		f.Add(seed, uint8(i))
+	}
+	f.Fuzz(func(t *testing.T, text string, size uint8) {
+		want, whole := byLibrary(text)
+		got, ok := byChunks(text, 1+int(size))
+		if whole != ok {
+			t.Fatalf("encoding/csv reads it to the end: %v; chunks of %d: %v", whole, 1+int(size), ok)
+		}
+		// In text that is wrong, it is only sure that the rows before are the same.
+		if !whole {
+			n := min(len(want), len(got))
+			want, got = want[:n], got[:n]
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+// FuzzShortDecimal compares bits with strconv's.
+func FuzzShortDecimal(f *testing.F) {
+	for _, seed := range []string{"0", "-0", "1", "-1.5", ".5", "5.", ".", "-", "", "1e3", "+1", "16777217", "1.00000017881393432617187499", "0.000000000000001", "999999999999999", "123456789.123456", "1..2", "1_0", "0x1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) { checkDecimal(t, text) })
+}
+
+func checkDecimal(t *testing.T, text string) {
+	t.Helper()
+	got, ok := shortDecimal(text)
+	if !ok {
+		return
+	}
+	want, err := strconv.ParseFloat(text, 32)
+	if err != nil || math.Float32bits(float32(want)) != math.Float32bits(got) {
+		t.Fatalf("%q gave %x, strconv %x %v", text, math.Float32bits(got), math.Float32bits(float32(want)), err)
+	}
+}
+
+// Decimals close to the middle of two float32 are the hard ones.
+func TestShortDecimalNearMiddles(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 200000 {
+		low := math.Float32frombits(random.Uint32() &^ (1 << 31))
+		if low < 1e-8 || low > 1e12 {
+			low = random.Float32() * 100
+		}
+		middle := (float64(low) + float64(math.Nextafter32(low, math.MaxFloat32))) / 2
+		checkDecimal(t, strconv.FormatFloat(middle, 'f', 2+random.IntN(13), 64))
+		checkDecimal(t, strconv.FormatFloat(float64(low), 'f', random.IntN(14), 64))
+	}
+}
+
+// TestCSVAcrossChunks reads a table that is much larger than a chunk: the
+// matrices are those of a reader without chunks.
+func TestCSVAcrossChunks(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var data bytes.Buffer
+	data.WriteString("x,\"a\nname\",color,y\n")
+	for i := range 60000 {
+		text := fmt.Sprintf("%.3f,%d,c%d,k%d", random.NormFloat64(), i, random.IntN(50), random.IntN(7))
+		if random.IntN(100) == 0 {
+			text = fmt.Sprintf("%.3f,%d,\"c%d\",\"k%d\"\r\n", random.NormFloat64(), i, random.IntN(50), random.IntN(7))
+		}
+		data.WriteString(text + "\n")
+	}
+	o := labelled("y")
+	o.Target, o.OneHot = Classes, []string{"color"}
+	set := mustRead(t, data.String(), o)
+	reader := csv.NewReader(strings.NewReader(data.String()))
+	all, err := reader.ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set.Train.X.Rows != len(all)-1 || len(set.Columns) != 52 {
+		t.Fatalf("%d rows, %d columns", set.Train.X.Rows, len(set.Columns))
+	}
+	for i, row := range all[1:] {
+		x := set.Train.X.Data[i*52 : (i+1)*52]
+		v, _ := strconv.ParseFloat(row[0], 32)
+		hot := slices.Index(set.Columns, "color="+row[2])
+		if x[0] != float32(v) || x[1] != float32(i) || x[hot] != 1 || set.Classes[int(set.Train.Y[i])] != row[3] {
+			t.Fatalf("row %d is %v, class %v", i, x, set.Train.Y[i])
+		}
+	}
+}
+
+// The first thing that is wrong is told, with its line, in whichever chunk.
+func TestCSVErrorsAcrossChunks(t *testing.T) {
+	rows := strings.Repeat("1,2\n", 300000) // more than a chunk
+	for _, test := range []struct{ data, want string }{
+		{"x,y\n" + rows + "oops,2\n" + rows + "1,2,3\n", `row 300002, column "x": "oops" is not a number`},
+		{"x,y\n" + rows + "1,2,3\n" + rows + "oops,2\n", `row 300002: it has 3 cells`},
+		{"x,y\n" + rows + "\"1\n\",2\n" + rows + "oops,2\n", `row 600004, column "x"`},
+		{"x,y\n" + rows + "\"1\n,2\n" + rows, `row 300002: a quoted cell that starts in this row is not closed`},
+		{"x,y\n" + rows + "1\",2\n" + rows, `row 300002: a quote stands within a cell`},
+	} {
+		_, err := Read(t.Context(), write(t, test.data), labelled("y"))
+		if err == nil || !strings.HasPrefix(err.Error(), "the source: "+test.want) {
+			t.Errorf("got %v, want %s", err, test.want)
+		}
+	}
+}
+
+func BenchmarkReadCSV(b *testing.B) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var data bytes.Buffer
+	data.WriteString("y")
+	for i := range 20 {
+		fmt.Fprintf(&data, ",f%d", i)
+	}
+	for range 50000 {
+		fmt.Fprintf(&data, "\n%d", random.IntN(10))
+		for range 20 {
+			fmt.Fprintf(&data, ",%.4f", random.NormFloat64())
+		}
+	}
+	path := write(b, data.String())
+	info, err := os.Stat(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(info.Size())
+	for b.Loop() {
+		if _, err := Read(b.Context(), path, Options{Dataset: spec.Dataset{Label: "y"}, Target: Classes}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
