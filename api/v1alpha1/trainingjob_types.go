@@ -43,6 +43,8 @@ type TrainingJob struct {
 // +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a TrainingJob's spec can't be changed, because its model is known by what made it: create another TrainingJob, or delete this one and apply it again"
 // +kubebuilder:validation:XValidation:rule="self.training.loss != 'CategoricalCrossentropy' || (has(self.network.layers[self.network.layers.size() - 1].activation) && self.network.layers[self.network.layers.size() - 1].activation == 'Softmax')",message="loss CategoricalCrossentropy compares probabilities of classes: the last layer needs activation: Softmax, and one unit for each class"
 // +kubebuilder:validation:XValidation:rule="self.training.loss != 'BinaryCrossentropy' || (has(self.network.layers[self.network.layers.size() - 1].activation) && self.network.layers[self.network.layers.size() - 1].activation == 'Sigmoid' && self.network.layers[self.network.layers.size() - 1].units == 1)",message="loss BinaryCrossentropy compares one probability: the last layer needs units: 1 and activation: Sigmoid"
+// +kubebuilder:validation:XValidation:rule="self.training.loss in ['CategoricalCrossentropy', 'BinaryCrossentropy'] || (has(self.network.layers[self.network.layers.size() - 1].units) && self.network.layers[self.network.layers.size() - 1].units == 1)",message="a loss for numbers compares one number: the last layer needs units: 1"
+// +kubebuilder:validation:XValidation:rule="!has(self.training.earlyStopping) || !self.training.earlyStopping.monitor.startsWith('Validation') || (has(self.dataset.validationFraction) && self.dataset.validationFraction > 0.0)",message="earlyStopping looks at rows that are kept out of training: set dataset.validationFraction, for example 0.2, or monitor Loss"
 type TrainingJobSpec struct {
 	// network describes the layers. Example: {layers: [{units: 32, activation:
 	// ReLU}, {units: 10, activation: Softmax}]}.
@@ -167,6 +169,17 @@ type TrainingProgress struct {
 	//
 	// +optional
 	SamplesPerSecond int64 `json:"samplesPerSecond,omitempty"`
+
+	// bestEpoch is the epoch with the best value of what earlyStopping monitors.
+	//
+	// +optional
+	BestEpoch int32 `json:"bestEpoch,omitempty"`
+
+	// stoppedEarly is true when training ended before its last epoch, because
+	// what earlyStopping monitors no longer got better.
+	//
+	// +optional
+	StoppedEarly bool `json:"stoppedEarly,omitempty"`
 
 	// remaining is the estimated time to the end, as 1m30s.
 	//

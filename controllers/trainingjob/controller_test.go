@@ -31,6 +31,8 @@ func sample(namespace string) *v1alpha1.TrainingJob {
 			Dataset: spec.Dataset{
 				Source: spec.DatasetSource{ConfigMap: &spec.KeyReference{Name: "data", Key: "digits.csv"}},
 				Label:  "digit",
+
+				ValidationFraction: 0.2,
 			},
 			Training: spec.Training{Loss: spec.CategoricalCrossentropy, Metrics: []spec.Metric{spec.Accuracy}, Epochs: 2},
 		},
@@ -351,6 +353,13 @@ func TestSchemaRefuses(t *testing.T) {
 		{"accuracy of numbers", func(j *v1alpha1.TrainingJob) { j.Spec.Training.Loss = spec.MeanSquaredError }, "metric Accuracy needs a loss for classes"},
 		{"no source", func(j *v1alpha1.TrainingJob) { j.Spec.Dataset.Source.ConfigMap = nil }, "name a source for the dataset"},
 		{"nothing to train on", func(j *v1alpha1.TrainingJob) { j.Spec.Dataset.ValidationFraction = 1 }, "validationFraction"},
+		{"numbers of several units", func(j *v1alpha1.TrainingJob) {
+			j.Spec.Training.Loss, j.Spec.Training.Metrics = spec.MeanSquaredError, nil
+		}, "the last layer needs units: 1"},
+		{"early stopping without rows to look at", func(j *v1alpha1.TrainingJob) {
+			j.Spec.Dataset.ValidationFraction = 0
+			j.Spec.Training.EarlyStopping = &spec.EarlyStopping{Monitor: "ValidationLoss"}
+		}, "set dataset.validationFraction"},
 		{"a negative rate", func(j *v1alpha1.TrainingJob) { j.Spec.Training.Optimizer.LearningRate = -1 }, "learningRate"},
 		{"numbers of classes", func(j *v1alpha1.TrainingJob) { j.Spec.Training.Metrics = []spec.Metric{spec.R2} }, "MAE, RMSE and R2 need a loss for numbers"},
 		{"the area under a curve of numbers", func(j *v1alpha1.TrainingJob) {

@@ -151,6 +151,8 @@ func progressOf(o observation, result outcome, before *v1alpha1.TrainingProgress
 		Epochs:           progress.Epochs,
 		Metrics:          rounded(metrics),
 		SamplesPerSecond: int64(progress.SamplesPerSecond),
+		BestEpoch:        progress.BestEpoch,
+		StoppedEarly:     progress.StoppedEarly,
 	}
 	if loss, ok := round(progress.Loss); ok && progress.Epoch > 0 {
 		after.Loss = &loss
@@ -190,6 +192,9 @@ func publishedMessage(result spec.Result) string {
 	message := fmt.Sprintf("published %s (%s)", result.Model.Reference, result.Model.Digest)
 	if accuracy, ok := result.Metrics["ValidationAccuracy"]; ok {
 		message += fmt.Sprintf(", validation accuracy %.4g", accuracy)
+	}
+	if progress := result.Progress; progress != nil && progress.StoppedEarly {
+		message += fmt.Sprintf("; stopped early in epoch %d of %d", progress.Epoch, progress.Epochs)
 	}
 	return message
 }

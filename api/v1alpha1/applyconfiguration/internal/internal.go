@@ -213,6 +213,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.trainyard.trainyard.api.v1alpha1.TrainingProgress
   map:
     fields:
+    - name: bestEpoch
+      type:
+        scalar: numeric
     - name: epoch
       type:
         scalar: numeric
@@ -233,6 +236,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: samplesPerSecond
       type:
         scalar: numeric
+    - name: stoppedEarly
+      type:
+        scalar: boolean
 - name: dev.trainyard.trainyard.runtime.spec.Activation
   scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.ClaimReference

@@ -17,6 +17,11 @@ type TrainingProgressApplyConfiguration struct {
 	Metrics map[string]float64 `json:"metrics,omitempty"`
 	// samplesPerSecond is the pace: rows trained on in a second.
 	SamplesPerSecond *int64 `json:"samplesPerSecond,omitempty"`
+	// bestEpoch is the epoch with the best value of what earlyStopping monitors.
+	BestEpoch *int32 `json:"bestEpoch,omitempty"`
+	// stoppedEarly is true when training ended before its last epoch, because
+	// what earlyStopping monitors no longer got better.
+	StoppedEarly *bool `json:"stoppedEarly,omitempty"`
 	// remaining is the estimated time to the end, as 1m30s.
 	Remaining *string `json:"remaining,omitempty"`
 }
@@ -70,6 +75,22 @@ func (b *TrainingProgressApplyConfiguration) WithMetrics(entries map[string]floa
 // If called multiple times, the SamplesPerSecond field is set to the value of the last call.
 func (b *TrainingProgressApplyConfiguration) WithSamplesPerSecond(value int64) *TrainingProgressApplyConfiguration {
 	b.SamplesPerSecond = &value
+	return b
+}
+
+// WithBestEpoch sets the BestEpoch field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the BestEpoch field is set to the value of the last call.
+func (b *TrainingProgressApplyConfiguration) WithBestEpoch(value int32) *TrainingProgressApplyConfiguration {
+	b.BestEpoch = &value
+	return b
+}
+
+// WithStoppedEarly sets the StoppedEarly field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the StoppedEarly field is set to the value of the last call.
+func (b *TrainingProgressApplyConfiguration) WithStoppedEarly(value bool) *TrainingProgressApplyConfiguration {
+	b.StoppedEarly = &value
 	return b
 }
 
