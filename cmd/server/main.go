@@ -97,6 +97,7 @@ func parse(args []string, out io.Writer, o *serve.Options) (settings, error) {
 	f.BoolVar(&s.verbose, "verbose", false, "log more")
 	f.StringVar(&o.CacheDir, "cache-dir", "", "folder that models are pulled to; default: a temporary one")
 	f.Int64Var(&o.BodyBytes, "max-body-bytes", o.BodyBytes, "most bytes of a request's body")
+	f.Int64Var(&o.BytesInFlight, "max-bytes-in-flight", o.BytesInFlight, "most bytes of the bodies of all requests at once; more are told to try again")
 	f.IntVar(&o.HeaderBytes, "max-header-bytes", o.HeaderBytes, "most bytes of a request's head")
 	f.IntVar(&o.Rows, "max-rows", o.Rows, "most rows of a request")
 	f.IntVar(&o.Connections, "max-connections", o.Connections, "most connections at once; more have to wait")
@@ -115,6 +116,9 @@ func parse(args []string, out io.Writer, o *serve.Options) (settings, error) {
 	}
 	if f.NArg() > 0 {
 		return s, usageError{fmt.Errorf("unexpected argument %q; see --help", f.Arg(0))}
+	}
+	if o.BytesInFlight < o.BodyBytes {
+		return s, usageError{errors.New("--max-bytes-in-flight must be at least --max-body-bytes")}
 	}
 	if o.BodyBytes < 1 || o.HeaderBytes < 1 || o.Rows < 1 || o.Connections < 1 {
 		return s, usageError{errors.New("--max-body-bytes, --max-header-bytes, --max-rows and --max-connections must be at least 1")}

@@ -53,6 +53,7 @@ func TestWrongUsageEndsWithASentence(t *testing.T) {
 		{[]string{"--nonsense"}, "unknown flag: --nonsense"},
 		{[]string{"serve"}, `unexpected argument "serve"`},
 		{[]string{"--max-rows", "0"}, "must be at least 1"},
+		{[]string{"--max-bytes-in-flight", "100"}, "must be at least --max-body-bytes"},
 		{[]string{"--config", "/does/not/exist"}, "reading the configuration: open /does/not/exist"},
 		{[]string{"--config", bad, "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0"}, `the digest of model x is "latest"`},
 	} {

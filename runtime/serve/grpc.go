@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/protobuf/proto"
 
 	"trainyard.dev/trainyard/runtime/serve/internal/inference"
 	"trainyard.dev/trainyard/runtime/spec"
@@ -129,6 +130,11 @@ func (s *inferenceService) RepositoryIndex(_ context.Context, r *inference.Repos
 
 // ModelInfer implements [inference.GRPCInferenceServiceServer].
 func (s *inferenceService) ModelInfer(ctx context.Context, r *inference.ModelInferRequest) (*inference.ModelInferResponse, error) {
+	size := int64(proto.Size(r))
+	if err := s.bodies.take(size); err != nil {
+		return nil, err
+	}
+	defer s.bodies.giveBack(size)
 	v, err := s.models.acquire(r.GetModelName(), r.GetModelVersion())
 	if err != nil {
 		return nil, err

@@ -41,7 +41,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol string,
 // compute leaves the answer in b. The body is read before the version is taken,
 // so that a slow client keeps no model from being closed.
 func (s *Server) compute(w http.ResponseWriter, r *http.Request, c codec, b *buffers) (spec.ServedModel, error) {
-	if err := readBody(w, r, s.options.BodyBytes, b); err != nil {
+	body := &charged{Reader: http.MaxBytesReader(w, r.Body, s.options.BodyBytes), budget: &s.bodies}
+	defer body.giveBack()
+	if err := readBody(r, body, s.options.BodyBytes, b); err != nil {
 		return spec.ServedModel{}, err
 	}
 	v, err := s.models.acquire(r.PathValue("model"), r.PathValue("version"))

@@ -72,7 +72,8 @@ func withVerb(plain, verb methods) http.Handler {
 }
 
 // readBody reads a body of JSON, and of binary tensors after it, into b.
-func readBody(w http.ResponseWriter, r *http.Request, most int64, b *buffers) error {
+// Body is r's, within its limits.
+func readBody(r *http.Request, body io.Reader, most int64, b *buffers) error {
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return &problem{status: http.StatusUnsupportedMediaType, message: "the body has Content-Encoding " + clipped(e) + "; send it as it is"}
 	}
@@ -80,9 +81,12 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, b *buffers) er
 		return bodyTooLarge(most)
 	}
 	b.body.Reset()
-	_, err := b.body.ReadFrom(http.MaxBytesReader(w, r.Body, most))
+	_, err := b.body.ReadFrom(body)
 	if _, over := errors.AsType[*http.MaxBytesError](err); over {
 		return bodyTooLarge(most)
+	}
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
 	}
 	if err != nil {
 		return invalid("reading the body: %v", err)

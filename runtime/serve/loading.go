@@ -97,6 +97,7 @@ func (m *Models) install(s *slot, l *loading, v *version) {
 	m.mu.Unlock()
 	m.log.Info("model is ready", "model", l.model.Name, "digest", l.model.Digest)
 	if before != nil {
+		m.observed.retired(before.model)
 		before.release()
 	}
 }

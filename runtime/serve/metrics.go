@@ -2,6 +2,7 @@ package serve
 
 import (
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,7 +19,19 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	loads    *prometheus.CounterVec
 	loadTime *prometheus.GaugeVec
+	models   *Models
+
+	mu sync.Mutex
+	// gone are versions that were served, and since when they are not.
+	gone map[label]time.Time
 }
+
+// label is what series are told apart by.
+type label struct{ model, version string }
+
+// seriesKept is for how long the series of a version that is gone stay: those who
+// measure shall see its last counts.
+const seriesKept = 15 * time.Minute
 
 // buckets go from what a small network needs to what a client gives up on.
 var buckets = []float64{
@@ -28,6 +41,7 @@ var buckets = []float64{
 func newMetrics(a *activity) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
+		gone:     map[label]time.Time{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "trainyard_server_requests_total",
 			Help: "Requests for predictions that were answered. Those that met no loaded model have an empty model and version.",
@@ -56,7 +70,51 @@ func newMetrics(a *activity) *metrics {
 }
 
 func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+	h := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m.forget(time.Now())
+		h.ServeHTTP(w, r)
+	})
+}
+
+// retired begins the time after which the version is forgotten.
+func (m *metrics) retired(model spec.ServedModel) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gone[label{model.Name, model.Version()}] = time.Now()
+}
+
+// forget deletes the series of versions that are gone for long, so that a
+// server that is given model after model does not grow.
+func (m *metrics) forget(now time.Time) {
+	served, names := m.served()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for l, since := range m.gone {
+		if now.Sub(since) < seriesKept {
+			continue
+		}
+		delete(m.gone, l)
+		if !served[l] {
+			m.requests.DeletePartialMatch(prometheus.Labels{"model": l.model, "version": l.version})
+		}
+		if !names[l.model] {
+			name := prometheus.Labels{"model": l.model}
+			m.duration.DeletePartialMatch(name)
+			m.loads.DeletePartialMatch(name)
+			m.loadTime.DeletePartialMatch(name)
+		}
+	}
+}
+
+// served returns what is loaded, or being loaded, and its names.
+func (m *metrics) served() (map[label]bool, map[string]bool) {
+	served, names := map[label]bool{}, map[string]bool{}
+	for _, s := range m.models.Index() {
+		served[label{s.Name, s.Version}] = true
+		names[s.Name] = true
+	}
+	return served, names
 }
 
 // answered counts a request for predictions. Served is the zero value when it
@@ -77,6 +135,7 @@ func (m *metrics) loaded(model spec.ServedModel, took time.Duration, err error) 
 
 // watch shows how many models there are in each state.
 func (m *metrics) watch(models *Models) {
+	m.models = models
 	m.registry.MustRegister(&states{models: models})
 }
 

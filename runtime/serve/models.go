@@ -31,9 +31,10 @@ type Models struct {
 	slots map[string]*slot
 }
 
-// observer is told how attempts to load end.
+// observer is told how attempts to load end, and what is served no more.
 type observer interface {
 	loaded(m spec.ServedModel, took time.Duration, err error)
+	retired(m spec.ServedModel)
 }
 
 // slot is all there is under one name.
@@ -140,9 +141,15 @@ func (m *Models) Unload(name string) error {
 		return m.unknown(name)
 	}
 	delete(m.slots, name)
+	if s.loading != nil {
+		m.observed.retired(s.loading.model)
+	}
 	s.stopLoading(errors.New("the model was unloaded"))
 	m.mu.Unlock()
 	m.log.Info("unloaded model", "model", name)
+	if s.current != nil {
+		m.observed.retired(s.current.model)
+	}
 	s.release()
 	return nil
 }

@@ -20,6 +20,9 @@ type Options struct {
 
 	// BodyBytes is the most that a request's body may have.
 	BodyBytes int64
+	// BytesInFlight is the most that the bodies of all requests may have that
+	// are in memory at once. Of gRPC, a message counts when it is whole.
+	BytesInFlight int64
 	// HeaderBytes is the most that a request's head may have.
 	HeaderBytes int
 	// Rows is the most that a request may ask predictions for.
@@ -48,6 +51,7 @@ func Defaults() Options {
 	return Options{
 		Log:               slog.Default(),
 		BodyBytes:         16 << 20,
+		BytesInFlight:     256 << 20,
 		HeaderBytes:       64 << 10,
 		Rows:              10_000,
 		Connections:       8192,
@@ -75,6 +79,7 @@ type Server struct {
 	// are what a stopping server waits for.
 	predictions *activity
 	requests    *activity
+	bodies      budget
 	stopping    atomic.Bool
 	// shutdown is closed when a stopping server waits for nobody new.
 	shutdown chan struct{}
@@ -91,6 +96,7 @@ func newServer(o Options, open func(context.Context, spec.ServedModel) (*version
 		options:     o,
 		predictions: newActivity(time.Now),
 		requests:    newActivity(time.Now),
+		bodies:      budget{most: o.BytesInFlight},
 		shutdown:    make(chan struct{}),
 	}
 	s.metrics = newMetrics(s.predictions)
