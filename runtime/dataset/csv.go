@@ -104,7 +104,7 @@ func (t *table) addChunks(first chunk, chunks *chunks, width int) (int, error) {
 
 // firstOf is the first of joined errors: what comes first in the file.
 func firstOf(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // it was joined just before
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()[0]
 	}
 	return err
