@@ -18,8 +18,9 @@
 // # Determinism
 //
 // The same numbers in give the same bits out, from run to run and for every
-// GOMAXPROCS: a large product is cut into tiles by its shape alone, and which
-// goroutine computes a tile does not matter. Random numbers come from
+// GOMAXPROCS: large products and sums are cut into parts by their shape alone,
+// and which goroutine computes a part does not matter. Random numbers come from
 // [rand.PCG] sources that the caller seeds and can marshal. Another processor
-// architecture or another BLAS may round differently.
+// or another BLAS may round differently: with the build tag openblas, OpenBLAS
+// and the element-wise loops use the vector instructions that there are.
 package nn
