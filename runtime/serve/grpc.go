@@ -25,6 +25,7 @@ func (s *Server) grpcServer() *grpc.Server {
 	o := s.options
 	counting := &calls{s}
 	g := grpc.NewServer(
+		grpc.ForceServerCodecV2(newBounded()),
 		grpc.MaxRecvMsgSize(int(o.BodyBytes)),
 		grpc.MaxHeaderListSize(uint32(o.HeaderBytes)),
 		grpc.MaxConcurrentStreams(streams),

@@ -75,8 +75,8 @@ func (s *calls) begin(c *inferenceCall) {
 
 func (s *calls) end(c *inferenceCall, e *stats.End) {
 	if c.method == inference.GRPCInferenceService_ModelInfer_FullMethodName {
-		s.predictions.end()
 		s.metrics.answered(c.served, "grpc", status.Code(e.Error).String(), e.EndTime.Sub(e.BeginTime))
+		s.predictions.end()
 	}
 	if waitedFor(c.method) {
 		s.requests.end()

@@ -17,6 +17,9 @@ func decode(body []byte, v any) error {
 	if err == nil {
 		return nil
 	}
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		return syntaxProblem(body, e)
 	}

@@ -12,9 +12,9 @@ import (
 // inferRequest is the JSON of POST /v2/models/{model}/infer. Parameters that
 // are not here are ignored.
 type inferRequest struct {
-	ID         string            `json:"id"`
-	Inputs     []inferInput      `json:"inputs"`
-	Outputs    []requestedOutput `json:"outputs"`
+	ID         string                  `json:"id"`
+	Inputs     atMost[inferInput]      `json:"inputs"`
+	Outputs    atMost[requestedOutput] `json:"outputs"`
 	Parameters struct {
 		// BinaryDataOutput is the default of the outputs' BinaryData.
 		BinaryDataOutput bool `json:"binary_data_output"`
