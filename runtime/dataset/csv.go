@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -95,19 +96,14 @@ func (t *table) addChunks(first chunk, chunks *chunks, width int) (int, error) {
 	for result := range queue {
 		p := <-result
 		rows += p.rows
-		if err := errors.Join(t.append(p.part), p.err); err != nil {
-			return rows, firstOf(err)
+		if err := t.append(p.part); err != nil {
+			return rows, err
+		}
+		if p.err != nil {
+			return rows, p.err
 		}
 	}
 	return rows, nil
-}
-
-// firstOf is the first of joined errors: what comes first in the file.
-func firstOf(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()[0]
-	}
-	return err
 }
 
 func (t *table) parse(c chunk, width int) parsed {
@@ -116,30 +112,110 @@ func (t *table) parse(c chunk, width int) parsed {
 		p.err = c.rowTooLong()
 		return p
 	}
-	positions := t.columns.positions()
-	cells := make([]cell, len(positions))
-	p.err = records(c.text, c.line, func(row []string, line int) error {
-		if len(row) != width {
-			return invalidf("it has %s, but the first row has %d; every row needs the same number (a cell with a comma in it must be quoted)", count(len(row), "cell"), width).at(line, "")
-		}
-		for k, i := range positions {
-			cells[k] = textCell(row[i])
-		}
+	columns := newCSVColumns(t, width)
+	p.err = records(c.text, c.line, func(record string, line int) error {
 		p.rows++
-		return t.add(cells, line)
+		return columns.addRecord(record, line)
+	}, func(row []string, line int) error {
+		p.rows++
+		return columns.addRow(row, line)
 	})
 	return p
 }
 
-// records calls yield with each row of text and the number of the line on which
-// it starts; the first line has the number line.
-func records(text string, line int, yield func(row []string, line int) error) error {
+// csvColumns adds rows of text to a table.
+type csvColumns struct {
+	table *table
+	width int
+	cells []cell
+	row   []string
+	// slots has for each column its position among the features, if it is one.
+	slots []int
+	// plain says that all features are numbers.
+	plain bool
+}
+
+const notAFeature = -1
+
+func newCSVColumns(t *table, width int) *csvColumns {
+	c := &csvColumns{table: t, width: width, cells: make([]cell, len(t.columns.features)+1), slots: make([]int, width), plain: !t.hasOneHot()}
+	for i := range c.slots {
+		c.slots[i] = notAFeature
+	}
+	for k, i := range t.columns.features {
+		c.slots[i] = k
+	}
+	return c
+}
+
+// addRow adds the cells of a row.
+func (c *csvColumns) addRow(row []string, line int) error {
+	if len(row) != c.width {
+		return invalidf("it has %s, but the first row has %d; every row needs the same number (a cell with a comma in it must be quoted)", count(len(row), "cell"), c.width).at(line, "")
+	}
+	for k, i := range c.table.columns.features {
+		c.cells[k] = textCell(row[i])
+	}
+	c.cells[len(c.cells)-1] = textCell(row[c.table.columns.label])
+	return c.table.add(c.cells, line)
+}
+
+// addRecord adds a row without quotes.
+func (c *csvColumns) addRecord(record string, line int) error {
+	if c.plain {
+		if label, ok := c.readPlain(record); ok {
+			c.table.lastLine = line
+			return c.table.addLabel(label, line)
+		}
+	}
+	c.row = splitCells(c.row[:0], record)
+	return c.addRow(c.row, line)
+}
+
+// readPlain appends the features of a row that has nothing unusual: the right
+// number of cells, short decimals as features, and a label. It looks at each
+// byte once, which is what makes it fast. If it is not ok, nothing has changed.
+func (c *csvColumns) readPlain(record string) (label cell, ok bool) {
+	t := c.table
+	start := len(t.values)
+	t.values = slices.Grow(t.values, len(t.columns.names))[:start+len(t.columns.names)]
+	values := t.values[start:]
+	for i, slot := range c.slots {
+		var length int
+		if slot >= 0 {
+			if values[slot], length, ok = shortDecimal(record); !ok {
+				t.values = t.values[:start]
+				return label, false
+			}
+		} else if length = strings.IndexByte(record, ','); length < 0 {
+			length = len(record)
+		}
+		if i == t.columns.label {
+			label = textCell(record[:length])
+		}
+		if last := i == len(c.slots)-1; last != (length == len(record)) {
+			t.values = t.values[:start]
+			return label, false
+		}
+		record = record[min(len(record), length+1):]
+	}
+	if label.missing() {
+		t.values = t.values[:start]
+		return label, false
+	}
+	return label, true
+}
+
+// records calls record with each row of text that has no quotes, or row with
+// the cells of each row of other text, and the number of the line on which the
+// row starts; the first line has the number line.
+func records(text string, line int, record func(record string, line int) error, row func(row []string, line int) error) error {
 	if strings.IndexByte(text, '"') < 0 {
-		return unquotedRecords(text, line, yield)
+		return unquotedRecords(text, line, record)
 	}
 	reader := newCSVReader(text)
 	for {
-		row, err := reader.Read()
+		cells, err := reader.Read()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -147,29 +223,21 @@ func records(text string, line int, yield func(row []string, line int) error) er
 			return explainCSV(err, line)
 		}
 		at, _ := reader.FieldPos(0)
-		if err := yield(row, line+at-1); err != nil {
+		if err := row(cells, line+at-1); err != nil {
 			return err
 		}
 	}
 }
 
 // unquotedRecords is encoding/csv for text without quotes, and much faster.
-func unquotedRecords(text string, line int, yield func(row []string, line int) error) error {
-	var row []string
+func unquotedRecords(text string, line int, yield func(record string, line int) error) error {
 	for ; text != ""; line++ {
-		end := strings.IndexByte(text, '\n')
-		record := text
-		if end < 0 {
-			text = ""
-		} else {
-			record, text = text[:end], text[end+1:]
-		}
-		record = strings.TrimSuffix(record, "\r")
-		if record == "" {
+		record, rest, _ := strings.Cut(text, "\n")
+		text = rest
+		if record = strings.TrimSuffix(record, "\r"); record == "" {
 			continue
 		}
-		row = splitCells(row[:0], record)
-		if err := yield(row, line); err != nil {
+		if err := yield(record, line); err != nil {
 			return err
 		}
 	}

@@ -54,10 +54,11 @@ func byChunks(text string, size int) ([]numberedRow, bool) {
 		if err != nil {
 			return rows, false
 		}
-		err = records(c.text, c.line, func(row []string, line int) error {
+		add := func(row []string, line int) error {
 			rows = append(rows, numberedRow{line, slices.Clone(row)})
 			return nil
-		})
+		}
+		err = records(c.text, c.line, func(record string, line int) error { return add(splitCells(nil, record), line) }, add)
 		if err != nil {
 			return rows, false
 		}
@@ -102,11 +103,11 @@ func FuzzShortDecimal(f *testing.F) {
 
 func checkDecimal(t *testing.T, text string) {
 	t.Helper()
-	got, ok := shortDecimal(text)
+	got, length, ok := shortDecimal(text)
 	if !ok {
 		return
 	}
-	want, err := strconv.ParseFloat(text, 32)
+	want, err := strconv.ParseFloat(text[:length], 32)
 	if err != nil || math.Float32bits(float32(want)) != math.Float32bits(got) {
 		t.Fatalf("%q gave %x, strconv %x %v", text, math.Float32bits(got), math.Float32bits(float32(want)), err)
 	}
@@ -175,6 +176,38 @@ func TestCSVErrorsAcrossChunks(t *testing.T) {
 			t.Errorf("got %v, want %s", err, test.want)
 		}
 	}
+}
+
+// FuzzPlainRows compares the fast way of a row into a table with the other one.
+func FuzzPlainRows(f *testing.F) {
+	for _, seed := range []string{"1,2,3", "1,,3", ",,", "1,2", "1,2,3,4", "-.5,x,2.", "1,2,", "1,nan,3", "1, 2,3", "1e3,a,5", "-,2,3", "1,2,3\n4,5,6\n"} {
+		f.Add(seed, true)
+		f.Add(seed, false)
+	}
+	f.Fuzz(func(t *testing.T, text string, isClass bool) {
+		if strings.ContainsAny(text, "\"") {
+			return
+		}
+		target := Numbers
+		if isClass {
+			target = Classes
+		}
+		tables := [2]*table{}
+		var errs [2]error
+		for i := range tables {
+			c := columns{features: []int{2, 0}, names: []string{"c", "a"}, oneHot: []bool{false, false}, label: 1, labelName: "b"}
+			tables[i] = newTable(c, Options{Target: target, Dataset: spec.Dataset{Missing: &spec.Missing{Policy: spec.FillConstant}}})
+			rows := newCSVColumns(tables[i], 3)
+			rows.plain = i == 0
+			errs[i] = unquotedRecords(text, 1, rows.addRecord)
+		}
+		if fmt.Sprint(errs[0]) != fmt.Sprint(errs[1]) {
+			t.Fatalf("%v, %v", errs[0], errs[1])
+		}
+		if errs[0] == nil && fmt.Sprint(tables[0].values, tables[0].labels) != fmt.Sprint(tables[1].values, tables[1].labels) {
+			t.Fatalf("%v %v, %v %v", tables[0].values, tables[0].labels, tables[1].values, tables[1].labels)
+		}
+	})
 }
 
 func BenchmarkReadCSV(b *testing.B) {
