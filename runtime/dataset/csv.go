@@ -74,6 +74,8 @@ func (t *table) addChunks(first chunk, chunks *chunks, width int) (int, error) {
 	// As many chunks are in memory as can wait here, and two more.
 	queue := make(chan chan parsed, runtime.GOMAXPROCS(0))
 	stop, stopped := make(chan struct{}), make(chan struct{})
+	// Parts are made of this one, since t changes meanwhile.
+	empty := t.sameColumns()
 	defer func() { close(stop); <-stopped }()
 	go func() {
 		defer close(stopped)
@@ -86,10 +88,10 @@ func (t *table) addChunks(first chunk, chunks *chunks, width int) (int, error) {
 				return
 			}
 			if err != nil {
-				result <- parsed{part: t.sameColumns(), err: err}
+				result <- parsed{part: empty.sameColumns(), err: err}
 				return
 			}
-			go func() { result <- t.sameColumns().parse(c, width) }()
+			go func() { result <- empty.sameColumns().parse(c, width) }()
 		}
 	}()
 	rows := 0

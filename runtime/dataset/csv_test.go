@@ -54,11 +54,13 @@ func byChunks(text string, size int) ([]numberedRow, bool) {
 		if err != nil {
 			return rows, false
 		}
-		add := func(row []string, line int) error {
+		err = records(c.text, c.line, func(record string, line int) error {
+			rows = append(rows, numberedRow{line, splitCells(nil, record)})
+			return nil
+		}, func(row []string, line int) error {
 			rows = append(rows, numberedRow{line, slices.Clone(row)})
 			return nil
-		}
-		err = records(c.text, c.line, func(record string, line int) error { return add(splitCells(nil, record), line) }, add)
+		})
 		if err != nil {
 			return rows, false
 		}

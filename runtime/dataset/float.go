@@ -23,15 +23,18 @@ func shortDecimal(text string) (v float32, length int, ok bool) {
 	}
 	digits, start, point := uint64(0), i, -1
 	for ; i < len(text); i++ {
-		if b := text[i] - '0'; b <= 9 {
-			digits = digits*10 + uint64(b)
-		} else if text[i] == '.' && point < 0 {
-			point = i
-		} else if text[i] == ',' {
+		b := text[i]
+		if '0' <= b && b <= '9' {
+			digits = digits*10 + uint64(b-'0')
+			continue
+		}
+		if b == ',' {
 			break
-		} else {
+		}
+		if b != '.' || point >= 0 {
 			return 0, 0, false
 		}
+		point = i
 	}
 	read, places := i-start, 0
 	if point >= 0 {
