@@ -141,7 +141,9 @@ func (d *download) copy(ctx context.Context, body io.Reader, watchdog *time.Time
 		switch {
 		case writing != nil:
 			return full(writing)
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF) && ctx.Err() == nil:
+			// After the watchdog broke the connection, an end is no end: it can be
+			// the server's answer to that.
 			return nil
 		case err != nil:
 			return explain(ctx, err)
