@@ -99,7 +99,9 @@ func Decide(policy Policy, state State, current int32, sample Sample) (Decision,
 	case count < current:
 		count, reason = state.lower(count, current, sample, reason)
 	}
-	count = min(count, int32(math.Min(math.Ceil(ready*maxUpRate), math.MaxInt32)))
+	if highest := int32(math.Min(ready*maxUpRate, math.MaxInt32)); count > max(current, highest) {
+		count, reason = max(current, highest), "at most a thousandfold in a step; "+reason
+	}
 	return bounded(policy, count, reason), state
 }
 

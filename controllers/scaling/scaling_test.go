@@ -78,6 +78,15 @@ func TestDecideNeverMoreThanHalvesInAStep(t *testing.T) {
 	}
 }
 
+// TestDecideKeepsManyPodsWithoutData has more pods than the rate of growth
+// allows for one: it bounds growth only, and takes no pod away.
+func TestDecideKeepsManyPodsWithoutData(t *testing.T) {
+	decision, _ := Decide(Policy{Min: 1, Max: 10000, Target: 1}, State{}, 5000, Sample{At: epoch})
+	if decision.Replicas != 5000 {
+		t.Errorf("%d of 5000 pods are left (%s), although nothing is known of them", decision.Replicas, decision.Reason)
+	}
+}
+
 // TestDecideProperties checks, over random traces, what must hold of each
 // decision whatever the load does.
 func TestDecideProperties(t *testing.T) {
