@@ -268,10 +268,6 @@ const (
 	SecretKeyKey = "secretKey"
 )
 
-// ReasonDatasetUnavailable is the reason of a [Failure] to reach the dataset's
-// source that may pass by itself.
-const ReasonDatasetUnavailable = "DatasetUnavailable"
-
 // Missing says what to do about rows with missing values.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.value) || self.policy == 'Constant'",message="value is for policy: Constant; leave it out, or use policy: Constant"

@@ -128,6 +128,7 @@ type Failure struct {
 // Reasons of a [Failure].
 const (
 	ReasonDatasetInvalid      = "DatasetInvalid"
+	ReasonDatasetUnavailable  = "DatasetUnavailable"
 	ReasonNetworkInvalid      = "NetworkInvalid"
 	ReasonDiverged            = "Diverged"
 	ReasonRegistryUnavailable = "RegistryUnavailable"

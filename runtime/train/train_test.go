@@ -272,9 +272,6 @@ func TestRunIsInterrupted(t *testing.T) {
 // The digits recipe of the samples.
 func TestDigits(t *testing.T) {
 	const source = "../../config/samples/digits.csv.gz"
-	if _, err := os.Stat(source); err != nil {
-		t.Skip(err)
-	}
 	result, err := Run(testContext(t), spec.Train{
 		Name: "digits", Source: source, SourceName: "digits.csv.gz",
 		Dataset: spec.Dataset{Label: "digit", ValidationFraction: 0.2, Scaling: spec.StandardScaling},
