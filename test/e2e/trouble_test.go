@@ -263,6 +263,10 @@ func scaleRegistry(t *testing.T, replicas int32) {
 		if registry.Status.ReadyReplicas != replicas || registry.Status.Replicas != replicas {
 			return errors.New(registry.Status.String())
 		}
+		// A pod that is being stopped is not counted, and still answers.
+		if pods := podsOf(t, client.MatchingLabels{"app.kubernetes.io/component": "registry"}, key.Namespace); len(pods) != int(replicas) {
+			return fmt.Errorf("%d pods are there", len(pods))
+		}
 		return nil
 	})
 }
