@@ -114,6 +114,9 @@ func newBatch(rows int, set *dataset.Set) batch {
 	}
 }
 
+// takesAllRows tells that a step takes all rows where they are, in their order.
+func (f *fit) takesAllRows() bool { return f.batch.y == nil }
+
 // run goes through all epochs that are left. An error of ctx leaves f between
 // two steps.
 func (f *fit) run(ctx context.Context) error {
@@ -132,7 +135,9 @@ func (f *fit) run(ctx context.Context) error {
 
 // runEpoch makes the steps of the epoch that are left.
 func (f *fit) runEpoch(ctx context.Context) error {
-	f.shuffle()
+	if !f.takesAllRows() {
+		f.shuffle()
+	}
 	if f.Step == 0 {
 		f.Loss, *f.dropout = 0, *stream(f.job.Training.Seed, "dropout", f.Epoch)
 	}
@@ -179,7 +184,7 @@ func (f *fit) makeStep(rows []int) error {
 // half as long again.
 func (f *fit) gather(rows []int) batch {
 	from, b := f.set.Train, f.batch
-	if b.y == nil {
+	if f.takesAllRows() {
 		return batch{x: from.X, y: from.Y, weights: f.weights}
 	}
 	b.x.Rows, b.y = len(rows), b.y[:len(rows)]
