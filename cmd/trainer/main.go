@@ -39,24 +39,42 @@ func trainer() int {
 	resultFile := pflag.String("result", "/dev/termination-log", "file for the result, which Kubernetes shows as the termination message")
 	pflag.Parse()
 
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	last := new(tail)
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.MultiWriter(os.Stderr, last), nil)))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	defer context.AfterFunc(ctx, func() { slog.Info("The trainer is asked to stop", "cause", context.Cause(ctx)) })()
 
-	result, err := run(ctx, *listen)
-	if err := leave(result, *resultFile); err != nil {
+	job, err := recipe(os.Getenv(spec.TrainVariable))
+	if err != nil {
+		result, err := train.Failed(spec.ReasonInternal, spec.ExitInvalid, err)
+		return end(result, err, *resultFile, last)
+	}
+	result, err := run(ctx, job, *listen)
+	code := end(result, err, *resultFile, last)
+	if err == nil {
+		// The result comes first: until it is left, the run may have to go on.
+		if err := train.Discard(job); err != nil {
+			slog.Warn("The checkpoint stays where it is", "error", err)
+		}
+	}
+	return code
+}
+
+// end logs how the run ended, leaves the result and returns the exit code.
+func end(result spec.Result, err error, file string, last *tail) int {
+	code := exitCode(result, err)
+	if err != nil {
+		result.Log = last.String()
+	}
+	if err := leave(result, file); err != nil {
 		slog.Error("Result is not in the termination message", "error", err)
 	}
-	return exitCode(result, err)
+	return code
 }
 
 // run trains what the environment asks for.
-func run(ctx context.Context, listen string) (spec.Result, error) {
-	job, err := recipe(os.Getenv(spec.TrainVariable))
-	if err != nil {
-		return train.Failed(spec.ReasonInternal, spec.ExitInvalid, err)
-	}
+func run(ctx context.Context, job spec.Train, listen string) (spec.Result, error) {
 	listener, err := net.Listen("tcp", listen)
 	if err != nil {
 		return train.Failed(spec.ReasonInternal, 1, fmt.Errorf("serving /progress: %w", err))

@@ -26,13 +26,17 @@ type Train struct {
 	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
 }
 
-// Checkpoint says where and how often a run keeps its state. It also does so
-// when it is asked to stop, and when training is over and the model is about to
-// be pushed. With both intervals, whichever comes first counts; with none, it is
-// a minute.
+// Checkpoint says where and how often a run keeps its state: in a directory, or
+// in the registry. It also does so when it is asked to stop and, in a directory,
+// when training is over and the model is about to be pushed. With both
+// intervals, whichever comes first counts; with none, it is a minute in a
+// directory, and five in the registry.
 type Checkpoint struct {
 	// Directory is one run's own. It outlives the pod.
-	Directory string `json:"directory"`
+	Directory string `json:"directory,omitempty"`
+	// Tag, without a directory, names the run's checkpoint in
+	// [Train.Repository].
+	Tag string `json:"tag,omitempty"`
 	// EverySteps is the number of steps between two checkpoints.
 	EverySteps int64 `json:"everySteps,omitempty"`
 	// EverySeconds is the time between two checkpoints.
@@ -86,6 +90,14 @@ type Progress struct {
 	// StoppedEarly tells that Epoch is the last one although more were asked
 	// for.
 	StoppedEarly bool `json:"stoppedEarly,omitempty"`
+	// Activity is what the trainer does before and after training, as "reads
+	// ConfigMap default/digits"; empty while it trains.
+	Activity string `json:"activity,omitempty"`
+	// Warning is what keeps the run waiting, or what it goes on in spite of, and
+	// what to do about it; empty when all is well.
+	Warning string `json:"warning,omitempty"`
+	// MemoryBytes estimates what the run needs; 0 while that isn't known.
+	MemoryBytes int64 `json:"memoryBytes,omitempty"`
 }
 
 // Result is what a trainer leaves as its termination message: at most 4096
@@ -104,6 +116,9 @@ type Result struct {
 	Metrics map[string]float64 `json:"metrics,omitempty"`
 	// Failure is set when there is no model.
 	Failure *Failure `json:"failure,omitempty"`
+	// Log, beside a Failure, holds the last lines of the log, or as much of them
+	// as there is room for.
+	Log string `json:"log,omitempty"`
 }
 
 // Model points to a published model.
@@ -133,6 +148,7 @@ const (
 	ReasonDiverged            = "Diverged"
 	ReasonRegistryUnavailable = "RegistryUnavailable"
 	ReasonPushRefused         = "PushRefused"
+	ReasonDiskFull            = "DiskFull"
 	ReasonInterrupted         = "Interrupted"
 	ReasonInternal            = "InternalError"
 )

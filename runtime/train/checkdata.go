@@ -46,6 +46,15 @@ func checkMemory(job spec.Train, set *dataset.Set, limit int64) error {
 	return nil
 }
 
+// memoryNeeded estimates how many bytes a run takes: the table twice, as reading
+// and splitting it does, the network, and the program itself.
+func memoryNeeded(job spec.Train, set *dataset.Set) float64 {
+	const perNumber, program = 4, 64 << 20
+	table := float64(len(set.Train.X.Data) + len(set.Validation.X.Data))
+	network := numbersToTrain(job, len(set.Columns), batchRows(job.Training, set)) + numbersToMeasure(job, set)
+	return perNumber*(2*table+network) + program
+}
+
 // numbersToTrain estimates how many numbers training holds: for each weight its
 // gradient and two moments, and its best value, for each layer the activations
 // and gradients of a batch, and the buffers of an evaluation.

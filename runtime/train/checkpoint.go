@@ -34,8 +34,8 @@ func (f *fit) tensors() []nn.Tensor {
 	return tensors
 }
 
-// identity is a hash of all that decides where the run goes: recipe, data, and
-// which numbers it has.
+// identity is a hash of whose run it is and of all that decides where it goes:
+// recipe, data, and which numbers it has.
 func (f *fit) identity() (string, error) {
 	hash := sha256.New()
 	recipe := struct {
@@ -43,7 +43,8 @@ func (f *fit) identity() (string, error) {
 		Network  spec.Network
 		Training spec.Training
 		Digest   string
-	}{f.job.Dataset, f.job.Network, f.job.Training, f.set.Digest}
+		UID      string
+	}{f.job.Dataset, f.job.Network, f.job.Training, f.set.Digest, f.job.Lineage.UID}
 	if err := json.NewEncoder(hash).Encode(recipe); err != nil {
 		return "", err
 	}

@@ -68,7 +68,9 @@ func begin(t *testing.T, job spec.Train, set *dataset.Set, dir string, log *slog
 	if dir != "" {
 		c = &spec.Checkpoint{Directory: dir, EverySteps: 1}
 	}
-	f, err := keep(c, log, func() (*fit, error) { return newFit(job, set, new(Monitor)) })
+	job.Checkpoint = c
+	monitor := new(Monitor)
+	f, err := keep(t.Context(), job, Options{Log: log, Monitor: monitor}, func() (*fit, error) { return newFit(job, set, monitor) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,8 +161,9 @@ func TestCheckpointIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := everything(writeFile(t, threeClasses(63)))
-	seed := job
+	seed, uid := job, job
 	seed.Training.Seed++
+	uid.Lineage.UID = "2"
 	for _, c := range []struct {
 		name    string
 		content []byte
@@ -173,6 +176,7 @@ func TestCheckpointIsRefused(t *testing.T) {
 		{"empty", nil, job, "damaged: it has 0 bytes"},
 		{"another dataset", good, other, "belongs to another run"},
 		{"another seed", good, seed, "belongs to another run"},
+		{"another TrainingJob", good, uid, "belongs to another run"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir, log := t.TempDir(), new(bytes.Buffer)
@@ -222,6 +226,9 @@ func TestCheckpointOnFullDisk(t *testing.T) {
 	if !strings.Contains(log.String(), "no space left on device") || !strings.Contains(log.String(), "goes on without") {
 		t.Errorf("the log is %q", log)
 	}
+	if warning := f.monitor.Progress().Warning; !strings.Contains(warning, dir) || !strings.Contains(warning, "no space left on device") {
+		t.Errorf("the warning is %q", warning)
+	}
 	if after, err := os.ReadFile(filepath.Join(dir, checkpointFile)); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the checkpoint before is lost: %v", err)
 	}
@@ -230,6 +237,9 @@ func TestCheckpointOnFullDisk(t *testing.T) {
 	}
 	if after, err := os.ReadFile(filepath.Join(dir, checkpointFile)); err != nil || bytes.Equal(before, after) {
 		t.Errorf("no checkpoint follows: %v", err)
+	}
+	if warning := f.monitor.Progress().Warning; warning != "" {
+		t.Errorf("the warning is %q although checkpoints are written again", warning)
 	}
 }
 

@@ -40,7 +40,7 @@ type damagedError struct{ problem string }
 func (e *damagedError) Error() string { return "the checkpoint is damaged: " + e.problem }
 
 // errOtherRun says that a checkpoint belongs to another recipe or dataset.
-var errOtherRun = errors.New("the checkpoint belongs to another run: recipe or dataset are not the same")
+var errOtherRun = errors.New("the checkpoint belongs to another run: TrainingJob, recipe or dataset are not the same")
 
 // writeCheckpoint leaves a checkpoint in dir, or the one that was there.
 func writeCheckpoint(dir string, s checkpointState, tensors []nn.Tensor) (err error) {

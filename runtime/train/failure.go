@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"syscall"
 
 	"oras.land/oras-go/v2/errdef"
 
@@ -51,8 +52,12 @@ func classify(ctx context.Context, err error) *Error {
 	switch {
 	case ctx.Err() != nil:
 		return failuref(spec.ReasonInterrupted, spec.ExitInterrupted, "stopped before the model was published: %w", context.Cause(ctx))
-	case errors.As(err, &known):
+	case errors.As(err, &known) && !errors.Is(err, syscall.ENOSPC):
 		return known
+	case known != nil:
+		return failuref(spec.ReasonDiskFull, 1, "%w", known)
+	case errors.Is(err, syscall.ENOSPC):
+		return failuref(spec.ReasonDiskFull, 1, "%w: make room on the node or the volume, or request ephemeral-storage in spec.resources, so that the pod comes to a node that has it", err)
 	}
 	return failuref(spec.ReasonInternal, 1, "%w", err)
 }

@@ -1,7 +1,9 @@
 package train
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,40 +16,69 @@ import (
 // reason to stop: the run goes on and says so. Nil keeps nothing.
 type keeper struct {
 	dir        string
+	shelf      *shelf // where dir's checkpoint is copied to; nil: dir outlives the pod
 	everySteps int64
 	every      time.Duration
 	run        string
 	log        *slog.Logger
+	monitor    *Monitor
 
 	unsaved int64     // steps since the last try
 	last    time.Time // of trying
 }
 
-// defaultEvery is how often a checkpoint is written if nothing else is wanted.
-const defaultEvery = time.Minute
+// How often a checkpoint is written if nothing else is wanted. One in the
+// registry costs more: registries delete slowly.
+const (
+	defaultEvery         = time.Minute
+	defaultEveryRegistry = 5 * time.Minute
+)
 
 // keep returns a fit that keeps checkpoints, and that goes on from the one that
 // there is, if it can. fresh returns a new one.
-func keep(c *spec.Checkpoint, log *slog.Logger, fresh func() (*fit, error)) (*fit, error) {
+func keep(ctx context.Context, job spec.Train, o Options, fresh func() (*fit, error)) (*fit, error) {
 	f, err := fresh()
-	if err != nil || c == nil || c.Directory == "" {
+	if err != nil || job.Checkpoint == nil || job.Checkpoint.Directory == "" && job.Checkpoint.Tag == "" {
 		return f, err
 	}
-	k := &keeper{dir: c.Directory, everySteps: c.EverySteps, every: time.Duration(c.EverySeconds * float64(time.Second)), log: log, last: time.Now()}
-	if k.everySteps == 0 && k.every == 0 {
-		k.every = defaultEvery
+	k, err := newKeeper(job, o)
+	if err != nil {
+		return nil, err
 	}
 	if k.run, err = f.identity(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(k.dir, 0o755); err != nil {
-		log.Warn("There is no place for checkpoints", "error", err)
+	if err := k.shelf.fetch(ctx, o); err != nil {
+		return nil, err
 	}
 	if f, err = k.resumed(f, fresh); err != nil {
 		return nil, err
 	}
 	f.keeper = k
 	return f, nil
+}
+
+func newKeeper(job spec.Train, o Options) (*keeper, error) {
+	c := job.Checkpoint
+	k := &keeper{
+		dir: c.Directory, everySteps: c.EverySteps, every: time.Duration(c.EverySeconds * float64(time.Second)),
+		log: o.Log, monitor: o.Monitor, last: time.Now(),
+	}
+	byDefault := defaultEvery
+	if k.dir == "" {
+		var err error
+		if k.shelf, err = newShelf(job.Repository, c.Tag, o); err != nil {
+			return nil, err
+		}
+		k.dir, byDefault = k.shelf.dir, defaultEveryRegistry
+	}
+	if k.everySteps == 0 && k.every == 0 {
+		k.every = byDefault
+	}
+	if err := os.MkdirAll(k.dir, 0o755); err != nil {
+		k.warn(err)
+	}
+	return k, nil
 }
 
 // resumed returns f as the checkpoint has it, or a new fit if there is none of
@@ -79,7 +110,8 @@ func (k *keeper) stepped(f *fit, now time.Time) {
 	}
 }
 
-// save writes a checkpoint. f is between two steps.
+// save writes a checkpoint, unless the one before is still on its way. f is
+// between two steps.
 func (k *keeper) save(f *fit) {
 	if k == nil {
 		return
@@ -87,11 +119,47 @@ func (k *keeper) save(f *fit) {
 	// A failure waits for its next turn, too: a full disk must not slow down
 	// every step.
 	defer func() { k.unsaved, k.last = 0, time.Now() }()
+	if k.shelf.busy() {
+		return
+	}
 	state, err := f.state(k.run)
 	if err == nil {
 		err = writeCheckpoint(k.dir, state, f.tensors())
 	}
 	if err != nil {
-		k.log.Warn("A checkpoint could not be written; training goes on without", "epoch", f.Epoch, "step", f.Step, "error", err)
+		k.warn(err)
+		return
 	}
+	k.monitor.warn("")
+	k.shelf.send(k.warn)
+}
+
+// end writes the last checkpoint of a run that stops between two steps, and
+// waits for it to arrive, but not for ever. A run that is over has nothing to
+// send to the registry: the model follows.
+func (k *keeper) end(f *fit, patience time.Duration) {
+	switch {
+	case k == nil || k.shelf != nil && f.Over:
+		return
+	case k.shelf == nil:
+		k.save(f)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	k.shelf.wait(ctx)
+	k.save(f)
+	k.shelf.wait(ctx)
+}
+
+// close ends what is still on its way.
+func (k *keeper) close() {
+	if k != nil {
+		k.shelf.close()
+	}
+}
+
+func (k *keeper) warn(err error) {
+	k.log.Warn("A checkpoint could not be written; training goes on without", "error", err)
+	k.monitor.warn(fmt.Sprintf("checkpoints can't be kept, so after an interruption training will start from an earlier one, or from the beginning: %v", err))
 }

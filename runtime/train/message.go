@@ -2,6 +2,7 @@ package train
 
 import (
 	"encoding/json"
+	"strings"
 	"unicode/utf8"
 
 	"trainyard.dev/trainyard/runtime/spec"
@@ -11,19 +12,31 @@ import (
 const MessageLimit = 4096
 
 // TerminationMessage returns the result as JSON of at most MessageLimit bytes.
-// If it is longer, the failure's message loses its end, and then the progress
-// and the metrics are left out.
+// If it is longer, the log loses its beginning, then the failure's message its
+// end, and then the progress and the metrics are left out.
 func TerminationMessage(r spec.Result) ([]byte, error) {
 	message, err := json.Marshal(r)
-	if over := len(message) - MessageLimit; err == nil && over > 0 && r.Failure != nil {
-		r.Failure = &spec.Failure{Reason: r.Failure.Reason, Message: shortened(r.Failure.Message, over)}
+	over := func() int { return len(message) - MessageLimit }
+	for err == nil && over() > 0 && r.Log != "" {
+		r.Log = withoutBeginning(r.Log, over())
 		message, err = json.Marshal(r)
 	}
-	if err == nil && len(message) > MessageLimit {
+	if err == nil && over() > 0 && r.Failure != nil {
+		r.Failure = &spec.Failure{Reason: r.Failure.Reason, Message: shortened(r.Failure.Message, over())}
+		message, err = json.Marshal(r)
+	}
+	if err == nil && over() > 0 {
 		r.Progress, r.Metrics = nil, nil
 		message, err = json.Marshal(r)
 	}
 	return message, err
+}
+
+// withoutBeginning returns the last whole lines of a log that is to be shorter
+// by some bytes.
+func withoutBeginning(log string, by int) string {
+	_, rest, _ := strings.Cut(log[min(by, len(log))-1:], "\n")
+	return rest
 }
 
 // shortened returns s without its last by bytes or a few more. A byte of text

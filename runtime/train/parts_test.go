@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,7 +157,7 @@ func TestPatience(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tries, start := 0, time.Now()
-				err := patiently(t.Context(), 2*time.Minute, func() error {
+				err := patiently(t.Context(), 2*time.Minute, nil, func() error {
 					if tries++; tries <= c.failures {
 						return c.err
 					}
@@ -172,7 +174,7 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-func TestRegistryFailure(t *testing.T) {
+func TestFailuresAreTold(t *testing.T) {
 	for _, c := range []struct {
 		err    error
 		reason string
@@ -183,6 +185,8 @@ func TestRegistryFailure(t *testing.T) {
 		{&store.RefusedError{Status: 401}, spec.ReasonPushRefused},
 		{&store.RefusedError{Status: 413}, spec.ReasonPushRefused},
 		{errors.New("disk full"), spec.ReasonInternal},
+		{&fs.PathError{Op: "write", Path: "/tmp/model", Err: syscall.ENOSPC}, spec.ReasonDiskFull},
+		{failuref(spec.ReasonDatasetUnavailable, 1, "no room: %w", syscall.ENOSPC), spec.ReasonDiskFull},
 	} {
 		if got := classify(t.Context(), registryFailure(c.err)); got.Failure.Reason != c.reason || got.ExitCode != 1 {
 			t.Errorf("%#v is %s with code %d, want %s with 1", c.err, got.Failure.Reason, got.ExitCode, c.reason)
@@ -213,7 +217,7 @@ func TestHandler(t *testing.T) {
 		t.Errorf("before the start, /progress answers %s", body)
 	}
 	want := spec.Progress{Epoch: 2, Epochs: 10, Step: 3, Steps: 45, Loss: 0.5, Metrics: map[string]float64{"Accuracy": 0.75}, SamplesPerSecond: 1000, SecondsLeft: 9}
-	monitor.progress.Store(&want)
+	monitor.change(func(p *spec.Progress) { *p = want })
 	_, body := get("/progress")
 	var got spec.Progress
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
@@ -242,6 +246,7 @@ func FuzzTerminationMessage(f *testing.F) {
 			return
 		}
 		r := spec.Result{Failure: &spec.Failure{Reason: reason, Message: message}, Progress: &spec.Progress{Epoch: 3}, Metrics: map[string]float64{}}
+		r.Log = strings.Repeat(message+"\n", metrics&7)
 		for i := range metrics % 1000 {
 			r.Metrics[strings.Repeat("m", i%50)+string(rune('a'+i%26))] = float64(i)
 		}

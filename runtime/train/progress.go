@@ -1,7 +1,7 @@
 package train
 
 import (
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"trainyard.dev/trainyard/runtime/spec"
@@ -9,18 +9,45 @@ import (
 
 // Monitor holds how far a run is. Any goroutine may ask at any time. Its zero
 // value is ready for use.
-type Monitor struct{ progress atomic.Pointer[spec.Progress] }
+type Monitor struct {
+	mutex    sync.Mutex
+	progress spec.Progress
+}
 
-// Progress returns the latest progress: the zero value before training starts.
+// Progress returns the latest progress: the zero value before the run starts.
 // Its map is not to be changed.
 func (m *Monitor) Progress() spec.Progress {
 	if m == nil {
 		return spec.Progress{}
 	}
-	if p := m.progress.Load(); p != nil {
-		return *p
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	return m.progress
+}
+
+func (m *Monitor) change(how func(*spec.Progress)) {
+	if m == nil {
+		return
 	}
-	return spec.Progress{}
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	how(&m.progress)
+}
+
+// does tells what the run does from now on; nothing while it trains.
+func (m *Monitor) does(activity string) {
+	m.change(func(p *spec.Progress) { p.Activity = activity })
+}
+
+// warn tells what a person should look at while the run goes on or waits; ""
+// takes it back.
+func (m *Monitor) warn(warning string) {
+	m.change(func(p *spec.Progress) { p.Warning = warning })
+}
+
+// needs tells how much memory the run takes.
+func (m *Monitor) needs(bytes float64) {
+	m.change(func(p *spec.Progress) { p.MemoryBytes = int64(bytes) })
 }
 
 // report tells the monitor where f is.
@@ -44,7 +71,10 @@ func (f *fit) report() {
 	if p.SamplesPerSecond > 0 && !f.Over {
 		p.SecondsLeft = float64(rows*int64(epochs-f.Epoch)+rows-seen) / p.SamplesPerSecond
 	}
-	f.monitor.progress.Store(p)
+	f.monitor.change(func(before *spec.Progress) {
+		p.Activity, p.Warning, p.MemoryBytes = before.Activity, before.Warning, before.MemoryBytes
+		*before = *p
+	})
 }
 
 // pace is how fast a run goes.

@@ -22,7 +22,6 @@ import (
 	"trainyard.dev/trainyard/runtime/dataset/remote"
 	"trainyard.dev/trainyard/runtime/model"
 	"trainyard.dev/trainyard/runtime/spec"
-	"trainyard.dev/trainyard/runtime/store"
 )
 
 // Options are what a run needs to know beyond its [spec.Train].
@@ -63,7 +62,7 @@ func Run(ctx context.Context, job spec.Train, o Options) (result spec.Result, er
 			result.Failure, result.Model, err = &failure.Failure, nil, failure
 		}
 		if p := o.Monitor.Progress(); p.Epochs > 0 {
-			p.Metrics = nil // they are in the result
+			p.Metrics, p.Activity, p.Warning = nil, "", "" // they are in the result, or over
 			result.Progress = &p
 		}
 	}()
@@ -87,10 +86,10 @@ func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
 	if err := checkRecipe(job); err != nil {
 		return result, err
 	}
-	// Shorter than for the push: nothing is lost yet.
-	if err := patiently(ctx, o.RegistryPatience/4, func() error { return store.Ping(ctx, job.Repository) }); err != nil {
-		return result, registryFailure(err)
+	if err := reachRegistry(ctx, job.Repository, o); err != nil {
+		return result, err
 	}
+	o.Monitor.does("reads " + job.SourceName)
 	set, err := read(ctx, job, o.MemoryLimit)
 	if err != nil {
 		return result, err
@@ -99,13 +98,16 @@ func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
 	if err := errors.Join(checkData(job, set), checkMemory(job, set, o.MemoryLimit)); err != nil {
 		return result, err
 	}
-	f, err := keep(job.Checkpoint, o.Log, func() (*fit, error) { return newFit(job, set, o.Monitor) })
+	o.Monitor.needs(memoryNeeded(job, set))
+	f, err := keep(ctx, job, o, func() (*fit, error) { return newFit(job, set, o.Monitor) })
 	if err != nil {
 		return result, err
 	}
+	defer f.keeper.close()
+	o.Monitor.does("")
 	err = f.run(ctx)
 	if err == nil || errors.Is(err, ctx.Err()) {
-		f.keeper.save(f)
+		f.keeper.end(f, o.PushGrace)
 	}
 	if err != nil {
 		return result, err
