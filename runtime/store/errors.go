@@ -151,7 +151,8 @@ func worthAnotherTry(err error) bool {
 	case errors.As(err, &unreachable):
 		return true
 	case errors.As(err, &refused):
-		return refused.Status >= 500 || refused.Status == http.StatusTooManyRequests || refused.Status == http.StatusRequestTimeout
+		return refused.Status >= 500 || refused.Status == http.StatusTooManyRequests || refused.Status == http.StatusRequestTimeout ||
+			refused.Status == http.StatusRequestedRangeNotSatisfiable // a broken request may still have been at work
 	}
 	return errors.Is(err, content.ErrMismatchedDigest) || errors.Is(err, content.ErrTrailingData)
 }

@@ -30,6 +30,10 @@ const maxManifestBytes = 4 << 20
 // already and holds this model undamaged, nothing is transferred. A dir that
 // Pull made and that holds something else is replaced; any other dir that is not
 // empty is an error.
+//
+// A transfer that breaks goes on where it broke. What a Pull that gave up, or
+// whose process was ended, has got already stays beside dir, in a folder named
+// .pull- and the digest, for a Pull within the next hour.
 func Pull(ctx context.Context, repo spec.Repository, modelDigest string, dir string) error {
 	c, err := newClient(repo)
 	if err != nil {
@@ -57,24 +61,26 @@ func (c *client) pull(ctx context.Context, d digest.Digest, dir string) error {
 	if err != nil {
 		return fmt.Errorf("%s in repository %s: %w", d, c.name, err)
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
-	}
-	// Beside dir, since a rename cannot cross file systems.
-	temporary, err := os.MkdirTemp(filepath.Dir(dir), ".pull-*")
+	place, err := openPartial(dir, d)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(temporary)
+	err = c.gather(ctx, files, manifest, place.path)
+	if err == nil {
+		err = appear(ctx, place.path, dir, d)
+	}
+	place.close(err != nil && (ctx.Err() != nil || worthAnotherTry(err)))
+	return err
+}
+
+// gather makes a folder hold a model's files and its manifest.
+func (c *client) gather(ctx context.Context, files []ocispec.Descriptor, manifest []byte, dir string) error {
 	for _, file := range files {
-		if err := c.fetchFile(ctx, file, temporary); err != nil {
+		if err := c.fetchFile(ctx, file, dir); err != nil {
 			return err
 		}
 	}
-	if err := writeFile(filepath.Join(temporary, manifestFile), manifest); err != nil {
-		return err
-	}
-	return appear(ctx, temporary, dir, d)
+	return writeFile(filepath.Join(dir, manifestFile), manifest)
 }
 
 func (c *client) fetchManifest(ctx context.Context, d digest.Digest) (manifest []byte, err error) {
@@ -130,18 +136,16 @@ func isPlainName(name string) bool {
 	return filepath.IsLocal(name) && !strings.HasPrefix(name, ".") && !strings.ContainsAny(name, "/\\:\x00") && len(name) <= 255
 }
 
-func (c *client) fetchFile(ctx context.Context, file ocispec.Descriptor, dir string) error {
-	name := file.Annotations[ocispec.AnnotationTitle]
-	err := c.try(ctx, func() error {
-		body, err := c.repository.Blobs().Fetch(ctx, file)
-		if errors.Is(err, errdef.ErrNotFound) {
-			return &NotFoundError{Repository: c.name, Digest: file.Digest.String()}
+// fetchFile goes on with what dir has of a file.
+func (c *client) fetchFile(ctx context.Context, blob ocispec.Descriptor, dir string) error {
+	name := blob.Annotations[ocispec.AnnotationTitle]
+	path, have := filepath.Join(dir, name), int64(0)
+	err := c.tryOn(ctx, &have, func() error {
+		err := c.fetchRest(ctx, blob, path, &have)
+		if errors.Is(err, content.ErrMismatchedDigest) || errors.Is(err, content.ErrTrailingData) {
+			return errors.Join(err, os.Remove(path))
 		}
-		if err != nil {
-			return err
-		}
-		defer body.Close()
-		return copyVerified(filepath.Join(dir, name), body, file)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("file %s: %w", name, err)
@@ -149,21 +153,60 @@ func (c *client) fetchFile(ctx context.Context, file ocispec.Descriptor, dir str
 	return nil
 }
 
-// copyVerified writes to path what d describes, and nothing else.
-func copyVerified(path string, r io.Reader, d ocispec.Descriptor) error {
-	file, err := os.Create(path)
+// fetchRest appends to a file what it lacks, and verifies the whole. It sets
+// have to the bytes that are there.
+func (c *client) fetchRest(ctx context.Context, blob ocispec.Descriptor, path string, have *int64) error {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	verified := content.NewVerifyReader(r, d)
-	if _, err := io.Copy(file, verified); err != nil {
+	verifier := blob.Digest.Verifier()
+	if *have, err = io.Copy(verifier, &contextReader{ctx, file}); err != nil {
 		return err
 	}
-	if err := verified.Verify(); err != nil {
-		return err
+	if *have < blob.Size {
+		body, err := c.fetchFrom(ctx, blob, *have)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		n, err := io.Copy(io.MultiWriter(file, verifier), io.LimitReader(body, blob.Size-*have+1))
+		if *have += n; err != nil {
+			return err
+		}
+	}
+	switch {
+	case *have < blob.Size:
+		return io.ErrUnexpectedEOF
+	case *have > blob.Size:
+		return content.ErrTrailingData
+	case !verifier.Verified():
+		return content.ErrMismatchedDigest
 	}
 	return errors.Join(file.Sync(), file.Close())
+}
+
+// fetchFrom returns a blob's bytes from an offset on. What a registry that
+// knows no ranges sends before it is skipped.
+func (c *client) fetchFrom(ctx context.Context, blob ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	body, err := c.repository.Blobs().Fetch(ctx, blob)
+	if errors.Is(err, errdef.ErrNotFound) {
+		return nil, &NotFoundError{Repository: c.name, Digest: blob.Digest.String()}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if seeker, ok := body.(io.Seeker); ok && offset > 0 {
+		if _, err := seeker.Seek(offset, io.SeekStart); err == nil {
+			return body, nil
+		}
+	}
+	if _, err := io.CopyN(io.Discard, body, offset); err != nil {
+		body.Close()
+		return nil, err
+	}
+	return body, nil
 }
 
 // appear renames a complete folder to dir.

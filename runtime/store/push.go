@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,9 @@ import (
 // Push stores the files of dir and returns where: the manifest's digest, and a
 // tag that is the digest's first twelve hexadecimal digits. What the registry
 // already has is not sent again. Names that start with a dot are left out.
+// The upload of a large file that breaks goes on from what the registry has;
+// where it stands is noted in dir, under a name with a dot, so that the next Push
+// of dir goes on, too.
 // Parameters of the result is left at 0, for the caller who knows the network.
 func Push(ctx context.Context, repo spec.Repository, dir string) (spec.Model, error) {
 	c, err := newClient(repo)
@@ -110,14 +114,12 @@ func packManifest(layers []ocispec.Descriptor) ([]byte, error) {
 // pushAll sends the manifest last: whoever sees it can have all of the model.
 func (c *client) pushAll(ctx context.Context, dir string, layers []ocispec.Descriptor, manifest []byte) error {
 	for _, layer := range layers {
-		path := filepath.Join(dir, layer.Annotations[ocispec.AnnotationTitle])
-		if err := c.pushBlob(ctx, layer, func() (io.ReadCloser, error) { return os.Open(path) }); err != nil {
+		if err := c.pushFile(ctx, dir, layer); err != nil {
 			return err
 		}
 	}
 	empty := ocispec.DescriptorEmptyJSON
-	openEmpty := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(empty.Data)), nil }
-	if err := c.pushBlob(ctx, empty, openEmpty); err != nil {
+	if err := c.pushBlob(ctx, empty, bytes.NewReader(empty.Data)); err != nil {
 		return err
 	}
 	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
@@ -126,18 +128,42 @@ func (c *client) pushAll(ctx context.Context, dir string, layers []ocispec.Descr
 	})
 }
 
-func (c *client) pushBlob(ctx context.Context, blob ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
+func (c *client) pushFile(ctx context.Context, dir string, layer ocispec.Descriptor) error {
+	name := layer.Annotations[ocispec.AnnotationTitle]
+	file, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if layer.Size > pieceBytes {
+		err := c.pushInPieces(ctx, layer, file, filepath.Join(dir, "."+name+".upload"))
+		if !errors.Is(err, errNoPieces) {
+			return err
+		}
+	}
+	return c.pushBlob(ctx, layer, file)
+}
+
+// pushInPieces goes on with what the registry has of a blob.
+func (c *client) pushInPieces(ctx context.Context, blob ocispec.Descriptor, content io.ReaderAt, note string) error {
+	u := c.resumeUpload(blob, note)
+	return c.tryOn(ctx, &u.sent, func() error {
+		present, err := c.repository.Blobs().Exists(ctx, blob)
+		if err != nil || present {
+			return err
+		}
+		return u.send(ctx, content)
+	})
+}
+
+// pushBlob sends a blob in one request.
+func (c *client) pushBlob(ctx context.Context, blob ocispec.Descriptor, content io.ReaderAt) error {
 	return c.try(ctx, func() error {
 		present, err := c.repository.Blobs().Exists(ctx, blob)
 		if err != nil || present {
 			return err
 		}
-		body, err := open()
-		if err != nil {
-			return err
-		}
-		defer body.Close()
-		return c.repository.Blobs().Push(ctx, blob, body)
+		return c.repository.Blobs().Push(ctx, blob, io.NewSectionReader(content, 0, blob.Size))
 	})
 }
 

@@ -85,18 +85,28 @@ var waits = []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time
 
 // try does something until it succeeds, cannot succeed, or has failed too often.
 func (c *client) try(ctx context.Context, do func() error) error {
-	for _, wait := range waits {
+	var nowhere int64
+	return c.tryOn(ctx, &nowhere, do)
+}
+
+// tryOn is try for something long. Failures are counted anew when it has come
+// further than ever before.
+func (c *client) tryOn(ctx context.Context, reached *int64, do func() error) error {
+	furthest := *reached
+	for failures := 0; ; failures++ {
 		err := c.explain(ctx, do())
-		if err == nil || !worthAnotherTry(err) || ctx.Err() != nil {
+		if *reached > furthest {
+			furthest, failures = *reached, 0
+		}
+		if err == nil || !worthAnotherTry(err) || ctx.Err() != nil || failures == len(waits) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(wait):
+		case <-time.After(waits[failures]):
 		}
 	}
-	return c.explain(ctx, do())
 }
 
 // silence is how long a connection may carry nothing while something is to be
