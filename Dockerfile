@@ -11,6 +11,7 @@ USER 65532:65532
 ENTRYPOINT ["/manager"]
 
 FROM scratch AS runtime
-COPY bin/image/trainer bin/image/server /
+# The program runtime, and trainer and server, which are links to it.
+COPY bin/image/runtime/ /
 USER 65532:65532
 ENTRYPOINT ["/server"]

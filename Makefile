@@ -13,6 +13,10 @@ KUBECTL      ?= kubectl
 CLUSTER := hack/cluster/cluster
 TOOL    := go tool -modfile=hack/tools/go.mod
 BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# Links OpenBLAS into a static program.
+OPENBLAS       := bin/openblas
+BUILD_OPENBLAS := CGO_ENABLED=1 go build -trimpath -tags openblas,netgo,osusergo \
+	-ldflags "-s -w -X main.version=$(VERSION) -linkmode external -extldflags '-static -L$(CURDIR)/$(OPENBLAS)'"
 # golangci-lint's cache holds paths, so each checkout has its own.
 export GOLANGCI_LINT_CACHE := $(CURDIR)/bin/lint
 
@@ -48,6 +52,7 @@ prerequisites:
 test-unit: prerequisites ## Run the unit and controller tests
 	$(CLUSTER) build
 	KUBEBUILDER_ASSETS="$$($(CLUSTER) envtest)" go test -race $$(go list ./... | grep -v /test/e2e)
+	go test -tags openblas ./runtime/nn ./runtime/train ./cmd/trainer/app
 	go -C hack/cluster test ./internal/... ./cmd/cluster/...
 
 .PHONY: test-e2e
@@ -59,10 +64,9 @@ test-e2e: cluster-up images ## Run the whole on the real cluster
 BENCH_PYTHON := bin/bench-venv/bin/python
 
 .PHONY: bench-train
-bench-train: bin/bench-venv/ready ## Train beside PyTorch, Keras and scikit-learn (BENCH_CASES, see bench/README.md)
-	@dpkg -s libopenblas-dev >/dev/null 2>&1 || apt-get install -y libopenblas-dev
+bench-train: prerequisites bin/bench-venv/ready $(OPENBLAS)/libopenblas.a ## Train beside PyTorch, Keras and scikit-learn (BENCH_CASES, see bench/README.md)
 	mkdir -p bin/bench-data
-	CGO_ENABLED=1 go build -tags openblas,netgo,osusergo -ldflags '-linkmode external -extldflags -static' -o bin/bench-train ./bench/train
+	$(BUILD_OPENBLAS) -o bin/bench-train ./bench/train
 	CGO_ENABLED=0 go build -o bin/bench-train-without-openblas ./bench/train
 	bin/bench-train $(BENCH_PYTHON) bench/train/peers.py bin/bench-train-without-openblas bin/bench-data
 
@@ -92,9 +96,15 @@ $(CONFORMANCE)/installed: test/conformance/requirements.txt
 ##@ Images and installation
 
 .PHONY: binaries
-binaries: ## Build the static binaries that go into the images
-	mkdir -p bin/image
-	$(BUILD) -o bin/image/ ./cmd/manager ./cmd/trainer ./cmd/server
+binaries: $(OPENBLAS)/libopenblas.a ## Build the static binaries that go into the images
+	mkdir -p bin/image/runtime
+	$(BUILD) -o bin/image/ ./cmd/manager
+	$(BUILD_OPENBLAS) -o bin/image/runtime/ ./cmd/runtime
+	ln -sf runtime bin/image/runtime/trainer
+	ln -sf runtime bin/image/runtime/server
+
+$(OPENBLAS)/libopenblas.a: hack/openblas
+	hack/openblas $(OPENBLAS)
 
 .PHONY: images
 images: prerequisites binaries ## Build the operator's and the runtime's image into bin/*.tar

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"bufio"
@@ -27,7 +27,7 @@ const asTrainer = "TRAINER_TEST_MAIN"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asTrainer) != "" {
-		main()
+		os.Exit(Main(""))
 	}
 	os.Exit(m.Run())
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"bufio"
@@ -28,8 +28,7 @@ const asServer = "TRAINYARD_TEST_AS_SERVER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asServer) != "" {
-		main()
-		return
+		os.Exit(Main())
 	}
 	os.Exit(m.Run())
 }
