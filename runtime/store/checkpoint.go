@@ -1,14 +1,10 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -52,21 +48,8 @@ func (c *client) replaceCheckpoint(ctx context.Context, tag, dir string, layers 
 	if missing := (*NotFoundError)(nil); err != nil && !errors.As(err, &missing) {
 		return err
 	}
-	for _, layer := range layers {
-		path := filepath.Join(dir, layer.Annotations[ocispec.AnnotationTitle])
-		if err := c.pushBlob(ctx, layer, func() (io.ReadCloser, error) { return os.Open(path) }); err != nil {
-			return err
-		}
-	}
-	empty := func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(ocispec.DescriptorEmptyJSON.Data)), nil
-	}
-	if err := c.pushBlob(ctx, ocispec.DescriptorEmptyJSON, empty); err != nil {
-		return err
-	}
-	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
-	err = c.try(ctx, func() error { return c.repository.PushReference(ctx, d, bytes.NewReader(manifest), tag) })
-	if err == nil && before.Digest != "" && before.Digest != d.Digest {
+	err = c.pushAll(ctx, dir, layers, manifest, tag)
+	if err == nil && before.Digest != "" && before.Digest != digest.FromBytes(manifest) {
 		// Many registries don't delete: then it stays, without a name.
 		_ = c.repository.Delete(ctx, before)
 	}

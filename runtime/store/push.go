@@ -38,7 +38,7 @@ func Push(ctx context.Context, repo spec.Repository, dir string) (spec.Model, er
 	if err != nil {
 		return spec.Model{}, err
 	}
-	if err := c.pushAll(ctx, dir, layers, manifest); err != nil {
+	if err := c.pushAll(ctx, dir, layers, manifest, tag(digest.FromBytes(manifest))); err != nil {
 		return spec.Model{}, fmt.Errorf("pushing the model: %w", err)
 	}
 	pushed := spec.Model{Reference: repo.Name + ":" + tag(digest.FromBytes(manifest)), Digest: digest.FromBytes(manifest).String()}
@@ -111,8 +111,9 @@ func packManifest(layers []ocispec.Descriptor) ([]byte, error) {
 	})
 }
 
-// pushAll sends the manifest last: whoever sees it can have all of the model.
-func (c *client) pushAll(ctx context.Context, dir string, layers []ocispec.Descriptor, manifest []byte) error {
+// pushAll sends the manifest last, under a tag: whoever sees it can have all that
+// it names.
+func (c *client) pushAll(ctx context.Context, dir string, layers []ocispec.Descriptor, manifest []byte, tag string) error {
 	for _, layer := range layers {
 		if err := c.pushFile(ctx, dir, layer); err != nil {
 			return err
@@ -124,7 +125,7 @@ func (c *client) pushAll(ctx context.Context, dir string, layers []ocispec.Descr
 	}
 	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
 	return c.try(ctx, func() error {
-		return c.repository.PushReference(ctx, d, bytes.NewReader(manifest), tag(d.Digest))
+		return c.repository.PushReference(ctx, d, bytes.NewReader(manifest), tag)
 	})
 }
 
