@@ -43,3 +43,15 @@ const (
 
 // FieldOwner is the field manager under which the operator applies objects.
 const FieldOwner = "trainyard"
+
+// QueueLabel of a TrainingJob names the LocalQueue of Kueue that its Job is put
+// into. All of its labels that begin with QueueLabelPrefix are the Job's, too.
+const (
+	QueueLabel       = QueueLabelPrefix + "queue-name"
+	QueueLabelPrefix = "kueue.x-k8s.io/"
+)
+
+// SuspendAnnotation of a Job is the spec.suspend of its TrainingJob that was
+// carried out last: the operator acts on changes of the wish, and leaves alone
+// what others do to the Job's own spec.suspend.
+const SuspendAnnotation = "trainyard.dev/suspend"

@@ -55,10 +55,10 @@ type Reconciler struct {
 	Now func() time.Time
 }
 
-// +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/status,verbs=get;update;patch
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/finalizers,verbs=update
-// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;delete
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=configmaps;persistentvolumeclaims,verbs=get
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
@@ -83,33 +83,35 @@ func jobOfPod(_ context.Context, pod client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: pod.GetNamespace(), Name: name}}}
 }
 
-// Reconcile makes the Job when nothing stands in its way, and writes what is
-// seen into the status.
+// Reconcile brings the Job to what the run needs, and writes what is seen into
+// the status.
 func (r *Reconciler) Reconcile(ctx context.Context, job *v1alpha1.TrainingJob) (ctrl.Result, error) {
-	if Finished(job) || !job.DeletionTimestamp.IsZero() {
+	switch {
+	case !job.DeletionTimestamp.IsZero():
 		return ctrl.Result{}, nil
+	case Finished(job):
+		return r.expire(ctx, job)
 	}
 	seen, err := r.observe(ctx, job)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if seen.job == nil && seen.obstacle.reason == "" {
-		if seen.job, seen.obstacle, err = r.createJob(ctx, job); err != nil {
-			return ctrl.Result{}, err
-		}
+	if err := r.steer(ctx, job, &seen); err != nil {
+		return ctrl.Result{}, err
 	}
 	if err := r.writeStatus(ctx, job, statusOf(job, seen)); err != nil {
 		return ctrl.Result{}, err
+	}
+	if Finished(job) {
+		return r.expire(ctx, job)
 	}
 	return ctrl.Result{RequeueAfter: pause(job)}, nil
 }
 
 // pause is when to look again, for what no watch tells.
 func pause(job *v1alpha1.TrainingJob) time.Duration {
-	switch {
-	case Finished(job):
-		return 0
-	case job.Status.State == v1alpha1.StateTraining:
+	switch job.Status.State {
+	case v1alpha1.StateTraining:
 		return progressPause
 	default:
 		return obstaclePause
@@ -131,11 +133,11 @@ func (r *Reconciler) observe(ctx context.Context, job *v1alpha1.TrainingJob) (ob
 		return seen, err
 	}
 	seen.job = &found
-	if seen.pods, err = r.listPods(ctx, &found); err != nil {
+	if seen.pods, err = r.readPods(ctx, &found); err != nil {
 		return seen, err
 	}
 	seen.progress = r.askProgress(ctx, newestPod(seen.pods))
-	seen.warning = r.findWarning(ctx, newestPod(seen.pods))
+	seen.warning = r.findWarning(ctx, troubled(seen))
 	return seen, nil
 }
 
@@ -157,10 +159,19 @@ func (r *Reconciler) contest(ctx context.Context, job *v1alpha1.TrainingJob, fou
 	return obstacle{v1alpha1.ReasonPodPending, "waiting until the Job of the TrainingJob that had this name before is gone"}, nil
 }
 
-// listPods lists the pods of a Job, the oldest first.
-func (r *Reconciler) listPods(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
+// readPods lists the pods of a Job, the oldest first. The cache may show the end
+// of a Job before the end of its pod, which holds the result, so then the API
+// server is asked.
+func (r *Reconciler) readPods(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
+	if jobComplete(job) || jobFailed(job) != nil {
+		return listPods(ctx, r.Reader, job)
+	}
+	return listPods(ctx, r.Client, job)
+}
+
+func listPods(ctx context.Context, from client.Reader, job *batchv1.Job) ([]corev1.Pod, error) {
 	var list corev1.PodList
-	err := r.Client.List(ctx, &list, client.InNamespace(job.Namespace), client.MatchingLabels{v1alpha1.TrainingJobLabel: job.Name})
+	err := from.List(ctx, &list, client.InNamespace(job.Namespace), client.MatchingLabels{v1alpha1.TrainingJobLabel: job.Name})
 	if err != nil {
 		return nil, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
 	}
@@ -185,17 +196,17 @@ func (r *Reconciler) askProgress(ctx context.Context, pod *corev1.Pod) *spec.Pro
 	return progress
 }
 
-// findWarning reads what the kubelet says of a pod that doesn't start: that a
-// volume's Secret is missing, or its claim can't be mounted, is only in Events.
-func (r *Reconciler) findWarning(ctx context.Context, pod *corev1.Pod) string {
-	if pod == nil || pod.Status.Phase != corev1.PodPending || pod.Spec.NodeName == "" {
+// findWarning reads what Kubernetes says of an object: that a Secret is missing,
+// a claim can't be mounted or a quota is used up is only in Events.
+func (r *Reconciler) findWarning(ctx context.Context, about client.Object) string {
+	if about == nil {
 		return ""
 	}
 	var list corev1.EventList
-	err := r.Reader.List(ctx, &list, client.InNamespace(pod.Namespace),
-		client.MatchingFields{"involvedObject.uid": string(pod.UID), "type": corev1.EventTypeWarning})
+	err := r.Reader.List(ctx, &list, client.InNamespace(about.GetNamespace()),
+		client.MatchingFields{"involvedObject.uid": string(about.GetUID()), "type": corev1.EventTypeWarning})
 	if err != nil {
-		log.FromContext(ctx).V(1).Info("the Events of a pod can't be read", "pod", pod.Name, "reason", err.Error())
+		log.FromContext(ctx).V(1).Info("Events can't be read", "about", about.GetName(), "reason", err.Error())
 		return ""
 	}
 	return newestWarning(list.Items)

@@ -1,6 +1,8 @@
 package trainingjob
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 
@@ -18,10 +20,17 @@ func turnOf(before, after v1alpha1.TrainingJobStatus) (story.Turn, bool) {
 	}
 	kind := corev1.EventTypeNormal
 	switch {
-	case after.State == v1alpha1.StateFailed, after.State == v1alpha1.StateRetrying:
+	case after.State == v1alpha1.StateFailed, after.State == v1alpha1.StateRetrying, is.Reason == v1alpha1.ReasonHindered:
 		kind = corev1.EventTypeWarning
 	case after.State == v1alpha1.StatePending && is.Reason != v1alpha1.ReasonPodPending:
 		kind = corev1.EventTypeWarning
 	}
 	return story.Turn{Kind: kind, Reason: is.Reason, Action: "Train", Message: is.Message}, true
+}
+
+func expired(ttl int32) story.Turn {
+	return story.Turn{
+		Kind: corev1.EventTypeNormal, Reason: v1alpha1.ReasonExpired, Action: "Delete",
+		Message: fmt.Sprintf("deleted, as ttlSecondsAfterFinished says, %d seconds after its end; its model stays in the registry", ttl),
+	}
 }

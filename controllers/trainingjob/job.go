@@ -4,23 +4,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strconv"
+	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/runtime/spec"
-)
-
-// trainerContainer is the name of the container that trains.
-const trainerContainer = "trainer"
-
-const (
-	datasetDirectory = "/dataset"
-	scratchDirectory = "/tmp"
 )
 
 // Runtime says what trainer pods run and where they publish.
@@ -49,19 +42,48 @@ func buildJob(job *v1alpha1.TrainingJob, runtime Runtime) (*batchv1.Job, error) 
 		ObjectMeta: metav1.ObjectMeta{
 			Name:            job.Name,
 			Namespace:       job.Namespace,
-			Labels:          labels,
+			Labels:          union(queueLabels(job), labels),
+			Annotations:     map[string]string{v1alpha1.SuspendAnnotation: strconv.FormatBool(job.Spec.Suspend)},
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, v1alpha1.GroupVersion.WithKind("TrainingJob"))},
 		},
 		Spec: batchv1.JobSpec{
-			BackoffLimit:         new(ptr.Deref(job.Spec.BackoffLimit, 3)),
-			PodReplacementPolicy: new(batchv1.Failed),
-			PodFailurePolicy:     failurePolicy(),
+			// What is in a queue starts when Kueue says so.
+			Suspend:               new(job.Spec.Suspend || inQueue(job)),
+			ActiveDeadlineSeconds: job.Spec.ActiveDeadlineSeconds,
+			BackoffLimit:          new(ptr.Deref(job.Spec.BackoffLimit, 3)),
+			PodReplacementPolicy:  new(batchv1.Failed),
+			PodFailurePolicy:      failurePolicy(),
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(labels)},
-				Spec:       podSpec(job, runtime.Image, string(train)),
+				ObjectMeta: metav1.ObjectMeta{
+					Labels:      union(job.Spec.PodTemplate.Labels, labels),
+					Annotations: job.Spec.PodTemplate.Annotations,
+				},
+				Spec: podSpec(job, runtime.Image, string(train)),
 			},
 		},
 	}, nil
+}
+
+// union is both; where a key is in both, second's value counts.
+func union(first, second map[string]string) map[string]string {
+	both := make(map[string]string, len(first)+len(second))
+	maps.Copy(both, first)
+	maps.Copy(both, second)
+	return both
+}
+
+// inQueue tells whether Kueue decides when the run starts and stops.
+func inQueue(job *v1alpha1.TrainingJob) bool { return job.Labels[v1alpha1.QueueLabel] != "" }
+
+// queueLabels say to Kueue what is to happen with the Job.
+func queueLabels(job *v1alpha1.TrainingJob) map[string]string {
+	labels := map[string]string{}
+	for key, value := range job.Labels {
+		if strings.HasPrefix(key, v1alpha1.QueueLabelPrefix) {
+			labels[key] = value
+		}
+	}
+	return labels
 }
 
 // trainSpec is what the trainer is told.
@@ -78,7 +100,8 @@ func trainSpec(job *v1alpha1.TrainingJob, registry spec.Repository) spec.Train {
 			Name:      fmt.Sprintf("%s/%s/%s", registry.Name, job.Namespace, job.Name),
 			PlainHTTP: registry.PlainHTTP,
 		},
-		Lineage: spec.Lineage{Namespace: job.Namespace, Job: job.Name, UID: string(job.UID)},
+		Lineage:    spec.Lineage{Namespace: job.Namespace, Job: job.Name, UID: string(job.UID)},
+		Checkpoint: checkpointOf(job),
 	}
 }
 
@@ -106,63 +129,4 @@ func failurePolicy() *batchv1.PodFailurePolicy {
 			},
 		},
 	}}
-}
-
-func podSpec(job *v1alpha1.TrainingJob, image, train string) corev1.PodSpec {
-	source := sourceOf(job)
-	volumes, mounts := podVolumes(source)
-	return corev1.PodSpec{
-		RestartPolicy:                corev1.RestartPolicyNever,
-		AutomountServiceAccountToken: new(false),
-		EnableServiceLinks:           new(false),
-		SecurityContext: &corev1.PodSecurityContext{
-			RunAsNonRoot:   new(true),
-			RunAsUser:      new(int64(65532)),
-			RunAsGroup:     new(int64(65532)),
-			FSGroup:        new(int64(65532)),
-			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		},
-		Containers: []corev1.Container{{
-			Name:    trainerContainer,
-			Image:   image,
-			Command: []string{"/trainer"},
-			Env: append([]corev1.EnvVar{
-				{Name: spec.TrainVariable, Value: train},
-				{Name: "TMPDIR", Value: scratchDirectory},
-			}, source.env...),
-			EnvFrom:   source.envFrom,
-			Ports:     []corev1.ContainerPort{{Name: "progress", ContainerPort: spec.ProgressPort, Protocol: corev1.ProtocolTCP}},
-			Resources: trainerResources(job),
-			SecurityContext: &corev1.SecurityContext{
-				AllowPrivilegeEscalation: new(false),
-				ReadOnlyRootFilesystem:   new(true),
-				Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			},
-			VolumeMounts: mounts,
-		}},
-		Volumes: volumes,
-	}
-}
-
-// podVolumes are the dataset, unless the trainer fetches it, and room for what
-// the trainer fetches and writes.
-func podVolumes(s source) ([]corev1.Volume, []corev1.VolumeMount) {
-	volumes := []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
-	mounts := []corev1.VolumeMount{{Name: "scratch", MountPath: scratchDirectory}}
-	if s.volume != nil {
-		volumes = append(volumes, corev1.Volume{Name: "dataset", VolumeSource: *s.volume})
-		mounts = append(mounts, corev1.VolumeMount{Name: "dataset", MountPath: datasetDirectory, ReadOnly: true})
-	}
-	return volumes, mounts
-}
-
-func trainerResources(job *v1alpha1.TrainingJob) corev1.ResourceRequirements {
-	resources := job.Spec.Resources
-	if resources.Requests == nil && resources.Limits == nil {
-		resources.Requests = corev1.ResourceList{
-			corev1.ResourceCPU:    resource.MustParse("100m"),
-			corev1.ResourceMemory: resource.MustParse("128Mi"),
-		}
-	}
-	return resources
 }

@@ -126,11 +126,17 @@ func s3Source(from *spec.S3Source) source {
 // findObstacle looks for what the run's pod would wait for in vain. What it may
 // not read, Secrets, the kubelet tells of once there is a pod.
 func (r *Reconciler) findObstacle(ctx context.Context, job *v1alpha1.TrainingJob) (obstacle, error) {
+	if claim := job.Spec.Checkpoint.PersistentVolumeClaim; claim != nil {
+		found, err := r.findClaim(ctx, job.Namespace, claim.ClaimName, "spec.checkpoint", v1alpha1.ReasonCheckpointClaimMissing)
+		if err != nil || found.reason != "" {
+			return found, err
+		}
+	}
 	switch from := job.Spec.Dataset.Source; {
 	case from.ConfigMap != nil:
 		return r.findConfigMap(ctx, job.Namespace, from.ConfigMap)
 	case from.PersistentVolumeClaim != nil:
-		return r.findClaim(ctx, job.Namespace, from.PersistentVolumeClaim)
+		return r.findClaim(ctx, job.Namespace, from.PersistentVolumeClaim.ClaimName, "spec.dataset.source", v1alpha1.ReasonDatasetMissing)
 	}
 	return obstacle{}, nil
 }
@@ -172,20 +178,20 @@ func missingKey(configMap *corev1.ConfigMap, key string) obstacle {
 
 // findClaim doesn't wait for a claim to be bound: many are bound only when a
 // pod uses them.
-func (r *Reconciler) findClaim(ctx context.Context, namespace string, from *spec.ClaimReference) (obstacle, error) {
+func (r *Reconciler) findClaim(ctx context.Context, namespace, name, field, reason string) (obstacle, error) {
 	var claim corev1.PersistentVolumeClaim
-	err := r.Reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: from.ClaimName}, &claim)
+	err := r.Reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &claim)
 	switch {
 	case apierrors.IsNotFound(err):
-		return obstacle{v1alpha1.ReasonDatasetMissing, fmt.Sprintf(
-			"there is no PersistentVolumeClaim %s/%s, which spec.dataset.source names; the run waits for it. Make it, or apply a TrainingJob that names another",
-			namespace, from.ClaimName)}, nil
+		return obstacle{reason, fmt.Sprintf(
+			"there is no PersistentVolumeClaim %s/%s, which %s names; the run waits for it. Make it, or apply a TrainingJob that names another",
+			namespace, name, field)}, nil
 	case err != nil:
-		return obstacle{}, fmt.Errorf("reading PersistentVolumeClaim %s: %w", from.ClaimName, err)
+		return obstacle{}, fmt.Errorf("reading PersistentVolumeClaim %s: %w", name, err)
 	case claim.Status.Phase == corev1.ClaimLost:
-		return obstacle{v1alpha1.ReasonDatasetMissing, fmt.Sprintf(
-			"PersistentVolumeClaim %s/%s, which spec.dataset.source names, has lost its volume %s; the run waits. Restore the volume, or apply a TrainingJob that names another claim",
-			namespace, from.ClaimName, claim.Spec.VolumeName)}, nil
+		return obstacle{reason, fmt.Sprintf(
+			"PersistentVolumeClaim %s/%s, which %s names, has lost its volume %s; the run waits. Restore the volume, or apply a TrainingJob that names another claim",
+			namespace, name, field, claim.Spec.VolumeName)}, nil
 	}
 	return obstacle{}, nil
 }

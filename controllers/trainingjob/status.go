@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/runtime/spec"
@@ -27,8 +27,8 @@ type observation struct {
 	pods []corev1.Pod
 	// progress that the running pod reports; nil when none does.
 	progress *spec.Progress
-	// warning is what the kubelet says last of the newest pod while it doesn't
-	// start; empty when it says nothing.
+	// warning is what Kubernetes says last of what doesn't start, the newest pod
+	// or the Job without one; empty when it says nothing.
 	warning string
 	now     time.Time
 }
@@ -41,40 +41,89 @@ type obstacle struct {
 // outcome is where a run stands. Of its states only Complete and Failed are
 // final.
 //
-//	what is seen (first row that fits)                    state     reason
-//	a pod that left a model                               Complete  Published
-//	the Job failed, or a pod failed for wrong input       Failed    the trainer's, or what the pod died of
-//	an obstacle, and no Job                               Pending   the obstacle's
-//	no pod, or the newest failed; and one failed before   Retrying  Retrying
-//	the newest pod runs                                   Training  Training
-//	anything else                                         Pending   PodPending
+//	what is seen (first row that fits)                    state      reason
+//	a pod that left a model                               Complete   Published
+//	the Job failed for its deadline                       Failed     DeadlineExceeded
+//	the Job failed, or a pod failed for wrong input       Failed     the trainer's, or what the pod died of
+//	the Job ended well, and no pod says with what         Retrying   ResultLost
+//	spec.suspend                                          Suspended  Suspended
+//	an obstacle, and no Job                               Pending    the obstacle's
+//	the Job is being deleted                              Pending    PodPending
+//	the Job is suspended, and in a queue                  Queued     Queued
+//	the Job is suspended                                  Suspended  Suspended
+//	no pod, or the newest failed; and one failed before   Retrying   Retrying
+//	the newest pod runs, and complains                    Training   Hindered
+//	the newest pod runs                                   Training   Training
+//	anything else                                         Pending    PodPending
 type outcome struct {
 	state, reason, message string
 	result                 spec.Result
 }
 
 // judge tells where a run stands.
-func judge(o observation) outcome {
+func judge(job *v1alpha1.TrainingJob, o observation) outcome {
 	if result, ok := published(o.pods); ok {
 		return outcome{v1alpha1.StateComplete, v1alpha1.ReasonPublished, publishedMessage(result), result}
 	}
-	last, attempts := lastFailure(o.pods)
-	switch {
-	case last != nil && last.final, jobFailed(o.job) != nil:
+	last, attempts := lastFailure(job, o.pods)
+	switch failure := jobFailed(o.job); {
+	case failure != nil && failure.Reason == batchv1.JobReasonDeadlineExceeded:
+		return outcome{state: v1alpha1.StateFailed, reason: v1alpha1.ReasonDeadlineExceeded, message: deadlineMessage(job)}
+	case last != nil && last.final, failure != nil:
 		return failed(o.job, last, attempts)
-	case jobComplete(o.job):
-		return outcome{state: v1alpha1.StateFailed, reason: v1alpha1.ReasonCrashed, message: "the run ended well, but the pod that knew the model's digest was deleted before it could be read: delete this TrainingJob and apply it again"}
-	case o.job == nil && o.obstacle.reason != "":
-		return outcome{state: v1alpha1.StatePending, reason: o.obstacle.reason, message: o.obstacle.message}
+	case resultLost(o):
+		return outcome{state: v1alpha1.StateRetrying, reason: v1alpha1.ReasonResultLost, message: "the run ended well, but its pod was deleted before its result was read; it is made again, which gives the same model"}
 	}
+	if held, ok := heldBack(job, o); ok {
+		return held
+	}
+	return underWay(job, o, last, attempts)
+}
+
+// resultLost tells that a model was published and nobody knows which.
+func resultLost(o observation) bool {
+	_, known := published(o.pods)
+	return jobComplete(o.job) && !known
+}
+
+// heldBack tells what keeps a run from having a pod at all.
+func heldBack(job *v1alpha1.TrainingJob, o observation) (outcome, bool) {
+	pending := func(reason, message string) (outcome, bool) {
+		return outcome{state: v1alpha1.StatePending, reason: reason, message: message}, true
+	}
+	switch {
+	case job.Spec.Suspend:
+		return outcome{state: v1alpha1.StateSuspended, reason: v1alpha1.ReasonSuspended, message: "suspended, as spec.suspend says; set it to false to go on" + stopping(o.pods)}, true
+	case o.job == nil && o.obstacle.reason != "":
+		return pending(o.obstacle.reason, o.obstacle.message)
+	case o.job == nil:
+		return pending(v1alpha1.ReasonPodPending, "waiting for the run's Job to be created")
+	case !o.job.DeletionTimestamp.IsZero():
+		return pending(v1alpha1.ReasonPodPending, "waiting until the run's Job, which was deleted, and its pods are gone")
+	case !ptr.Deref(o.job.Spec.Suspend, false):
+		return outcome{}, false
+	case inQueue(job):
+		return outcome{state: v1alpha1.StateQueued, reason: v1alpha1.ReasonQueued, message: fmt.Sprintf(
+			"waiting for Kueue to admit it to LocalQueue %s: see kubectl describe workloads --namespace %s --selector kueue.x-k8s.io/job-uid=%s%s",
+			job.Labels[v1alpha1.QueueLabel], job.Namespace, o.job.UID, stopping(o.pods))}, true
+	}
+	return outcome{state: v1alpha1.StateSuspended, reason: v1alpha1.ReasonSuspended, message: fmt.Sprintf(
+		"its Job was suspended, and not by this TrainingJob; go on with: kubectl patch job %s --namespace %s --type=merge --patch '{\"spec\": {\"suspend\": false}}'%s",
+		job.Name, job.Namespace, stopping(o.pods))}, true
+}
+
+// underWay tells where a run stands whose Job may have a pod.
+func underWay(job *v1alpha1.TrainingJob, o observation, last *attempt, attempts int) outcome {
 	newest := newestPod(o.pods)
 	switch {
 	case last != nil && (newest == nil || newest.Status.Phase == corev1.PodFailed || newest.Status.Phase == corev1.PodPending):
 		return outcome{state: v1alpha1.StateRetrying, reason: v1alpha1.ReasonRetrying, message: retryMessage(o.job, last, attempts)}
 	case newest != nil && newest.Status.Phase == corev1.PodRunning:
-		return outcome{state: v1alpha1.StateTraining, reason: v1alpha1.ReasonTraining, message: fmt.Sprintf("pod %s trains", newest.Name)}
+		return running(job, newest, o.progress)
 	case newest != nil:
 		return outcome{state: v1alpha1.StatePending, reason: v1alpha1.ReasonPodPending, message: pendingMessage(newest, o.warning)}
+	case o.warning != "":
+		return outcome{state: v1alpha1.StatePending, reason: v1alpha1.ReasonPodPending, message: "the run's pod can't be created: " + o.warning}
 	}
 	return outcome{state: v1alpha1.StatePending, reason: v1alpha1.ReasonPodPending, message: "waiting for the run's pod to be created"}
 }
@@ -86,12 +135,15 @@ func statusOf(job *v1alpha1.TrainingJob, o observation) v1alpha1.TrainingJobStat
 	if Finished(job) {
 		return status
 	}
-	result := judge(o)
+	result := judge(job, o)
 	status.ObservedGeneration = job.Generation
 	status.State = result.state
 	status.Progress = progressOf(o, result, status.Progress)
 	if o.job != nil && status.StartTime == nil {
 		status.StartTime = o.job.CreationTimestamp.DeepCopy()
+	}
+	if last, _ := lastFailure(job, o.pods); last != nil {
+		status.LastFailure = &last.AttemptFailure
 	}
 	if result.result.DatasetDigest != "" {
 		status.DatasetDigest = result.result.DatasetDigest
@@ -115,11 +167,13 @@ func Finished(job *v1alpha1.TrainingJob) bool {
 
 func setConditions(status *v1alpha1.TrainingJobStatus, o outcome, generation int64, now time.Time) {
 	complete, failed := o.state == v1alpha1.StateComplete, o.state == v1alpha1.StateFailed
+	held := o.state == v1alpha1.StateSuspended || o.state == v1alpha1.StateQueued
 	for _, condition := range []struct {
 		kind string
 		true bool
 	}{
-		{v1alpha1.TrainingJobProgressing, !complete && !failed},
+		{v1alpha1.TrainingJobProgressing, !complete && !failed && !held},
+		{v1alpha1.TrainingJobSuspended, held},
 		{v1alpha1.TrainingJobComplete, complete},
 		{v1alpha1.TrainingJobFailed, failed},
 	} {
@@ -139,7 +193,7 @@ func progressOf(o observation, result outcome, before *v1alpha1.TrainingProgress
 	if progress == nil {
 		progress = o.progress
 	}
-	if progress == nil {
+	if progress == nil || progress.Epochs == 0 { // it doesn't train yet
 		return before
 	}
 	metrics := progress.Metrics
@@ -147,6 +201,7 @@ func progressOf(o observation, result outcome, before *v1alpha1.TrainingProgress
 		metrics = result.result.Metrics
 	}
 	after := &v1alpha1.TrainingProgress{
+		Summary:          fmt.Sprintf("%d/%d", progress.Epoch, progress.Epochs),
 		Epoch:            progress.Epoch,
 		Epochs:           progress.Epochs,
 		Metrics:          rounded(metrics),
@@ -156,6 +211,15 @@ func progressOf(o observation, result outcome, before *v1alpha1.TrainingProgress
 	}
 	if loss, ok := round(progress.Loss); ok && progress.Epoch > 0 {
 		after.Loss = &loss
+	}
+	for _, name := range []string{"ValidationAccuracy", "Accuracy"} {
+		if value, ok := after.Metrics[name]; ok {
+			after.Accuracy = &value
+			break
+		}
+	}
+	if progress.MemoryBytes > 0 {
+		after.Memory = inMebibytes(progress.MemoryBytes)
 	}
 	if left := time.Duration(progress.SecondsLeft * float64(time.Second)).Round(time.Second); left > 0 {
 		after.Remaining = left.String()
@@ -197,115 +261,6 @@ func publishedMessage(result spec.Result) string {
 		message += fmt.Sprintf("; stopped early in epoch %d of %d", progress.Epoch, progress.Epochs)
 	}
 	return message
-}
-
-// attempt is a pod that failed.
-type attempt struct {
-	reason, message string
-	// final says that trying again would change nothing.
-	final  bool
-	result spec.Result
-}
-
-// lastFailure is the newest pod that failed, and how many did.
-func lastFailure(pods []corev1.Pod) (*attempt, int) {
-	var last *attempt
-	count := 0
-	for i := range pods {
-		if pods[i].Status.Phase != corev1.PodFailed {
-			continue
-		}
-		failed := explain(&pods[i])
-		last, count = &failed, count+1
-	}
-	return last, count
-}
-
-// explain tells why a pod failed: in the trainer's own words when it left
-// some, else by what the kubelet says.
-func explain(pod *corev1.Pod) attempt {
-	terminated := terminatedTrainer(pod)
-	if terminated == nil {
-		return attempt{reason: v1alpha1.ReasonCrashed, message: strings.TrimSpace(fmt.Sprintf("pod %s failed: %s %s", pod.Name, pod.Status.Reason, pod.Status.Message))}
-	}
-	result, ok := readResult(terminated)
-	switch {
-	case ok && result.Failure != nil:
-		return attempt{result.Failure.Reason, result.Failure.Message, terminated.ExitCode == spec.ExitInvalid, result}
-	case terminated.Reason == "OOMKilled":
-		return attempt{reason: v1alpha1.ReasonOutOfMemory, message: fmt.Sprintf("pod %s was killed because it needed more memory than its limit of %s: raise spec.resources.limits.memory", pod.Name, memoryLimit(pod))}
-	case terminated.ExitCode == 137:
-		return attempt{reason: v1alpha1.ReasonCrashed, message: fmt.Sprintf("pod %s was killed (exit code 137)", pod.Name)}
-	}
-	return attempt{reason: v1alpha1.ReasonCrashed, message: fmt.Sprintf("pod %s ended with exit code %d and said nothing: see kubectl logs %s", pod.Name, terminated.ExitCode, pod.Name), final: terminated.ExitCode == spec.ExitInvalid}
-}
-
-func memoryLimit(pod *corev1.Pod) string {
-	if limit := pod.Spec.Containers[0].Resources.Limits.Memory(); !limit.IsZero() {
-		return limit.String()
-	}
-	return "the node's memory"
-}
-
-func failed(job *batchv1.Job, last *attempt, attempts int) outcome {
-	if last == nil {
-		condition := jobFailed(job)
-		return outcome{state: v1alpha1.StateFailed, reason: v1alpha1.ReasonCrashed, message: strings.TrimSpace(fmt.Sprintf("the Job failed: %s: %s", condition.Reason, condition.Message))}
-	}
-	message := last.message
-	if attempts > 1 {
-		message = fmt.Sprintf("%s (given up after %d attempts)", message, attempts)
-	}
-	return outcome{v1alpha1.StateFailed, last.reason, message, last.result}
-}
-
-func retryMessage(job *batchv1.Job, last *attempt, attempts int) string {
-	if job == nil || job.Spec.BackoffLimit == nil {
-		return fmt.Sprintf("attempt %d failed, another follows: %s", attempts, last.message)
-	}
-	return fmt.Sprintf("attempt %d of %d failed, another follows: %s", attempts, *job.Spec.BackoffLimit+1, last.message)
-}
-
-// pendingMessage says what keeps a pod from running.
-func pendingMessage(pod *corev1.Pod, warning string) string {
-	for _, status := range pod.Status.ContainerStatuses {
-		if waiting := status.State.Waiting; waiting != nil && waiting.Message != "" {
-			return fmt.Sprintf("pod %s can't start: %s: %s", pod.Name, waiting.Reason, waiting.Message)
-		}
-	}
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
-			return fmt.Sprintf("pod %s can't be scheduled: %s", pod.Name, condition.Message)
-		}
-	}
-	if warning != "" {
-		return fmt.Sprintf("pod %s can't start: %s", pod.Name, warning)
-	}
-	return fmt.Sprintf("pod %s is starting", pod.Name)
-}
-
-// newestWarning is reason and message of the Event that was seen last.
-func newestWarning(events []corev1.Event) string {
-	var newest *corev1.Event
-	for i := range events {
-		if newest == nil || lastSeen(&events[i]).After(lastSeen(newest)) {
-			newest = &events[i]
-		}
-	}
-	if newest == nil {
-		return ""
-	}
-	return newest.Reason + ": " + newest.Message
-}
-
-func lastSeen(event *corev1.Event) time.Time {
-	if event.Series != nil {
-		return event.Series.LastObservedTime.Time
-	}
-	if !event.LastTimestamp.IsZero() {
-		return event.LastTimestamp.Time
-	}
-	return event.EventTime.Time
 }
 
 func terminatedTrainer(pod *corev1.Pod) *corev1.ContainerStateTerminated {

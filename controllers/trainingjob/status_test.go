@@ -93,11 +93,11 @@ func TestJudge(t *testing.T) {
 		{"killed", observation{job: over(batchv1.JobFailed), pods: []corev1.Pod{ended("p", 137, "Error", "")}}, v1alpha1.StateFailed, v1alpha1.ReasonCrashed, "was killed"},
 		{"failed without a pod", observation{job: over(batchv1.JobFailed)}, v1alpha1.StateFailed, v1alpha1.ReasonCrashed, "BackoffLimitExceeded: too often"},
 		{"evicted", observation{job: over(batchv1.JobFailed), pods: []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Status: corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted", Message: "low on memory"}}}}, v1alpha1.StateFailed, v1alpha1.ReasonCrashed, "Evicted low on memory"},
-		{"complete, and nobody knows of what", observation{job: over(batchv1.JobComplete)}, v1alpha1.StateFailed, v1alpha1.ReasonCrashed, "apply it again"},
+		{"complete, and nobody knows of what", observation{job: over(batchv1.JobComplete)}, v1alpha1.StateRetrying, v1alpha1.ReasonResultLost, "gives the same model"},
 		{"termination message is no JSON", observation{job: job, pods: []corev1.Pod{ended("p", 0, "", "garbage")}}, v1alpha1.StatePending, v1alpha1.ReasonPodPending, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := judge(test.seen)
+			got := judge(&v1alpha1.TrainingJob{}, test.seen)
 			if got.state != test.state || got.reason != test.reason || !strings.Contains(got.message, test.message) {
 				t.Errorf("judged as %s, %s, %q; want %s, %s, ...%q...", got.state, got.reason, got.message, test.state, test.reason, test.message)
 			}
@@ -126,14 +126,14 @@ func TestProgressReachesStatus(t *testing.T) {
 	seen := observation{
 		job:  &batchv1.Job{},
 		pods: []corev1.Pod{pod("p", corev1.PodRunning)},
-		progress: &spec.Progress{Epoch: 3, Epochs: 10, Loss: 0.123456789, SamplesPerSecond: 1234.5, SecondsLeft: 61.2,
+		progress: &spec.Progress{Epoch: 3, Epochs: 10, Loss: 0.123456789, SamplesPerSecond: 1234.5, SecondsLeft: 61.2, MemoryBytes: 64<<20 + 1,
 			Metrics: map[string]float64{"Accuracy": 0.98765432, "Broken": math.NaN()}},
 	}
 	got, err := json.Marshal(statusOf(training, seen).Progress)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"epoch":3,"epochs":10,"loss":0.123457,"metrics":{"Accuracy":0.987654},"samplesPerSecond":1234,"remaining":"1m1s"}`
+	want := `{"summary":"3/10","epoch":3,"epochs":10,"loss":0.123457,"accuracy":0.987654,"metrics":{"Accuracy":0.987654},"samplesPerSecond":1234,"remaining":"1m1s","memory":"65Mi"}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -148,7 +148,7 @@ func TestTurnsAreToldOnce(t *testing.T) {
 	}
 	training.Status = first
 	for epoch := range int32(3) {
-		seen.progress = &spec.Progress{Epoch: epoch, Epochs: 10}
+		seen.progress = &spec.Progress{Epoch: epoch + 1, Epochs: 10}
 		next := statusOf(training, seen)
 		if told, ok := turnOf(training.Status, next); ok {
 			t.Errorf("progress is told as %+v", told)

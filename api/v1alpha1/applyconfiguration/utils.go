@@ -16,8 +16,14 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=trainyard.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("AttemptFailure"):
+		return &apiv1alpha1.AttemptFailureApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Autoscaling"):
 		return &apiv1alpha1.AutoscalingApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Checkpoint"):
+		return &apiv1alpha1.CheckpointApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointClaim"):
+		return &apiv1alpha1.CheckpointClaimApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ModelService"):
 		return &apiv1alpha1.ModelServiceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ModelServiceSpec"):
@@ -26,6 +32,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ModelServiceStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ModelSource"):
 		return &apiv1alpha1.ModelSourceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PodTemplate"):
+		return &apiv1alpha1.PodTemplateApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PublishedModel"):
 		return &apiv1alpha1.PublishedModelApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ReplicaStatus"):

@@ -23,6 +23,27 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: dev.trainyard.trainyard.api.v1alpha1.AttemptFailure
+  map:
+    fields:
+    - name: exitCode
+      type:
+        scalar: numeric
+    - name: lastLog
+      type:
+        scalar: string
+    - name: message
+      type:
+        scalar: string
+    - name: pod
+      type:
+        scalar: string
+    - name: reason
+      type:
+        scalar: string
+    - name: time
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: dev.trainyard.trainyard.api.v1alpha1.Autoscaling
   map:
     fields:
@@ -37,6 +58,27 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 10
+- name: dev.trainyard.trainyard.api.v1alpha1.Checkpoint
+  map:
+    fields:
+    - name: everySeconds
+      type:
+        scalar: numeric
+    - name: everySteps
+      type:
+        scalar: numeric
+    - name: persistentVolumeClaim
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.CheckpointClaim
+- name: dev.trainyard.trainyard.api.v1alpha1.CheckpointClaim
+  map:
+    fields:
+    - name: claimName
+      type:
+        scalar: string
+    - name: path
+      type:
+        scalar: string
 - name: dev.trainyard.trainyard.api.v1alpha1.ModelService
   map:
     fields:
@@ -97,6 +139,61 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: trainingJob
       type:
         namedType: dev.trainyard.trainyard.api.v1alpha1.TrainingJobReference
+- name: dev.trainyard.trainyard.api.v1alpha1.PodTemplate
+  map:
+    fields:
+    - name: affinity
+      type:
+        map:
+          elementType:
+            scalar: untyped
+            list:
+              elementType:
+                namedType: __untyped_atomic_
+              elementRelationship: atomic
+            map:
+              elementType:
+                namedType: __untyped_deduced_
+              elementRelationship: separable
+    - name: annotations
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: env
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.EnvVar
+          elementRelationship: atomic
+    - name: imagePullSecrets
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.LocalObjectReference
+          elementRelationship: atomic
+    - name: labels
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: nodeSelector
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: priorityClassName
+      type:
+        scalar: string
+    - name: serviceAccountName
+      type:
+        scalar: string
+    - name: tolerations
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.Toleration
+          elementRelationship: atomic
 - name: dev.trainyard.trainyard.api.v1alpha1.PublishedModel
   map:
     fields:
@@ -157,22 +254,37 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.trainyard.trainyard.api.v1alpha1.TrainingJobSpec
   map:
     fields:
+    - name: activeDeadlineSeconds
+      type:
+        scalar: numeric
     - name: backoffLimit
       type:
         scalar: numeric
       default: 3
+    - name: checkpoint
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.Checkpoint
     - name: dataset
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.Dataset
     - name: network
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.Network
+    - name: podTemplate
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.PodTemplate
     - name: resources
       type:
         namedType: io.k8s.api.core.v1.ResourceRequirements
+    - name: suspend
+      type:
+        scalar: boolean
     - name: training
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.Training
+    - name: ttlSecondsAfterFinished
+      type:
+        scalar: numeric
 - name: dev.trainyard.trainyard.api.v1alpha1.TrainingJobStatus
   map:
     fields:
@@ -190,6 +302,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: datasetDigest
       type:
         scalar: string
+    - name: lastFailure
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.AttemptFailure
     - name: metrics
       type:
         map:
@@ -213,6 +328,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.trainyard.trainyard.api.v1alpha1.TrainingProgress
   map:
     fields:
+    - name: accuracy
+      type:
+        scalar: numeric
     - name: bestEpoch
       type:
         scalar: numeric
@@ -225,6 +343,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: loss
       type:
         scalar: numeric
+    - name: memory
+      type:
+        scalar: string
     - name: metrics
       type:
         map:
@@ -239,6 +360,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: stoppedEarly
       type:
         scalar: boolean
+    - name: summary
+      type:
+        scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.Activation
   scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.ClaimReference
@@ -585,6 +709,85 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: topK
       type:
         scalar: numeric
+- name: io.k8s.api.core.v1.ConfigMapKeySelector
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
+      default: ""
+    - name: optional
+      type:
+        scalar: boolean
+    elementRelationship: atomic
+- name: io.k8s.api.core.v1.EnvVar
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: value
+      type:
+        scalar: string
+    - name: valueFrom
+      type:
+        namedType: io.k8s.api.core.v1.EnvVarSource
+- name: io.k8s.api.core.v1.EnvVarSource
+  map:
+    fields:
+    - name: configMapKeyRef
+      type:
+        namedType: io.k8s.api.core.v1.ConfigMapKeySelector
+    - name: fieldRef
+      type:
+        namedType: io.k8s.api.core.v1.ObjectFieldSelector
+    - name: fileKeyRef
+      type:
+        namedType: io.k8s.api.core.v1.FileKeySelector
+    - name: resourceFieldRef
+      type:
+        namedType: io.k8s.api.core.v1.ResourceFieldSelector
+    - name: secretKeyRef
+      type:
+        namedType: io.k8s.api.core.v1.SecretKeySelector
+- name: io.k8s.api.core.v1.FileKeySelector
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: optional
+      type:
+        scalar: boolean
+      default: false
+    - name: path
+      type:
+        scalar: string
+    - name: volumeName
+      type:
+        scalar: string
+    elementRelationship: atomic
+- name: io.k8s.api.core.v1.LocalObjectReference
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+      default: ""
+    elementRelationship: atomic
+- name: io.k8s.api.core.v1.ObjectFieldSelector
+  map:
+    fields:
+    - name: apiVersion
+      type:
+        scalar: string
+    - name: fieldPath
+      type:
+        scalar: string
+    elementRelationship: atomic
 - name: io.k8s.api.core.v1.ResourceClaim
   map:
     fields:
@@ -594,6 +797,19 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: request
       type:
         scalar: string
+- name: io.k8s.api.core.v1.ResourceFieldSelector
+  map:
+    fields:
+    - name: containerName
+      type:
+        scalar: string
+    - name: divisor
+      type:
+        namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+    - name: resource
+      type:
+        scalar: string
+    elementRelationship: atomic
 - name: io.k8s.api.core.v1.ResourceList
   map:
     elementType:
@@ -615,6 +831,42 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: requests
       type:
         namedType: io.k8s.api.core.v1.ResourceList
+- name: io.k8s.api.core.v1.SecretKeySelector
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
+      default: ""
+    - name: optional
+      type:
+        scalar: boolean
+    elementRelationship: atomic
+- name: io.k8s.api.core.v1.TaintEffect
+  scalar: string
+- name: io.k8s.api.core.v1.Toleration
+  map:
+    fields:
+    - name: effect
+      type:
+        namedType: io.k8s.api.core.v1.TaintEffect
+    - name: key
+      type:
+        scalar: string
+    - name: operator
+      type:
+        namedType: io.k8s.api.core.v1.TolerationOperator
+    - name: tolerationSeconds
+      type:
+        scalar: numeric
+    - name: value
+      type:
+        scalar: string
+- name: io.k8s.api.core.v1.TolerationOperator
+  scalar: string
 - name: io.k8s.apimachinery.pkg.api.resource.Quantity
   scalar: untyped
   list:

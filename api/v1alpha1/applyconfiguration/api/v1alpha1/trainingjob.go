@@ -19,8 +19,8 @@ import (
 type TrainingJobApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration    `json:""`
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec says what to train, on what, and how. It can't be changed once the
-	// TrainingJob exists.
+	// spec says what to train, on what, and how. Once the TrainingJob exists,
+	// only spec.suspend can be changed.
 	Spec *TrainingJobSpecApplyConfiguration `json:"spec,omitempty"`
 	// status is what became of it.
 	Status *TrainingJobStatusApplyConfiguration `json:"status,omitempty"`

@@ -28,14 +28,36 @@ type TrainingJobSpecApplyConfiguration struct {
 	// training is the recipe. Example: {loss: CategoricalCrossentropy, epochs:
 	// 10, metrics: [Accuracy]}.
 	Training *spec.Training `json:"training,omitempty"`
+	// suspend stops the run: its pod is told to keep a checkpoint and is deleted.
+	// When suspend is false again, another pod goes on from there. It is the only
+	// field that may be changed. Default: false. Change it with: kubectl patch
+	// tj digits --type=merge --patch '{"spec": {"suspend": true}}'.
+	Suspend *bool `json:"suspend,omitempty"`
+	// activeDeadlineSeconds is how long the run may take, from its start or from
+	// when it was last resumed, with all its attempts. A run that takes longer
+	// fails. Default: no limit. Example: 3600.
+	ActiveDeadlineSeconds *int64 `json:"activeDeadlineSeconds,omitempty"`
 	// backoffLimit is how often a run that crashed is tried again before the
 	// TrainingJob fails. Wrong input is never tried again, and an interruption
 	// (eviction, node drain) doesn't count. Default: 3.
 	BackoffLimit *int32 `json:"backoffLimit,omitempty"`
+	// ttlSecondsAfterFinished is how long after its end, good or bad, the
+	// TrainingJob is deleted, with its Job and pods. Its model stays in the
+	// registry. Default: it stays until somebody deletes it. Example: 86400.
+	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
+	// checkpoint says where and how often the run keeps its state, from which it
+	// goes on after it was suspended, evicted, drained from its node or killed.
+	// The model is the same, bit for bit, as that of a run that was left alone.
+	// Default: in the model registry, every 5 minutes and when the pod is asked to
+	// stop. Example: {persistentVolumeClaim: {claimName: scratch}, everySeconds: 30}.
+	Checkpoint *CheckpointApplyConfiguration `json:"checkpoint,omitempty"`
 	// resources of the pod that trains. Default: requests of 100m CPU and 128Mi
 	// memory, without limits. Example: {requests: {cpu: "2"}, limits: {memory:
 	// 1Gi}}.
 	Resources *v1.ResourceRequirements `json:"resources,omitempty"`
+	// podTemplate is what the pod that trains has beside what the operator gives
+	// it. Example: {nodeSelector: {disktype: ssd}, priorityClassName: batch}.
+	PodTemplate *PodTemplateApplyConfiguration `json:"podTemplate,omitempty"`
 }
 
 // TrainingJobSpecApplyConfiguration constructs a declarative configuration of the TrainingJobSpec type for use with
@@ -68,6 +90,22 @@ func (b *TrainingJobSpecApplyConfiguration) WithTraining(value spec.Training) *T
 	return b
 }
 
+// WithSuspend sets the Suspend field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Suspend field is set to the value of the last call.
+func (b *TrainingJobSpecApplyConfiguration) WithSuspend(value bool) *TrainingJobSpecApplyConfiguration {
+	b.Suspend = &value
+	return b
+}
+
+// WithActiveDeadlineSeconds sets the ActiveDeadlineSeconds field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ActiveDeadlineSeconds field is set to the value of the last call.
+func (b *TrainingJobSpecApplyConfiguration) WithActiveDeadlineSeconds(value int64) *TrainingJobSpecApplyConfiguration {
+	b.ActiveDeadlineSeconds = &value
+	return b
+}
+
 // WithBackoffLimit sets the BackoffLimit field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the BackoffLimit field is set to the value of the last call.
@@ -76,10 +114,34 @@ func (b *TrainingJobSpecApplyConfiguration) WithBackoffLimit(value int32) *Train
 	return b
 }
 
+// WithTTLSecondsAfterFinished sets the TTLSecondsAfterFinished field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TTLSecondsAfterFinished field is set to the value of the last call.
+func (b *TrainingJobSpecApplyConfiguration) WithTTLSecondsAfterFinished(value int32) *TrainingJobSpecApplyConfiguration {
+	b.TTLSecondsAfterFinished = &value
+	return b
+}
+
+// WithCheckpoint sets the Checkpoint field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Checkpoint field is set to the value of the last call.
+func (b *TrainingJobSpecApplyConfiguration) WithCheckpoint(value *CheckpointApplyConfiguration) *TrainingJobSpecApplyConfiguration {
+	b.Checkpoint = value
+	return b
+}
+
 // WithResources sets the Resources field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Resources field is set to the value of the last call.
 func (b *TrainingJobSpecApplyConfiguration) WithResources(value v1.ResourceRequirements) *TrainingJobSpecApplyConfiguration {
 	b.Resources = &value
+	return b
+}
+
+// WithPodTemplate sets the PodTemplate field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PodTemplate field is set to the value of the last call.
+func (b *TrainingJobSpecApplyConfiguration) WithPodTemplate(value *PodTemplateApplyConfiguration) *TrainingJobSpecApplyConfiguration {
+	b.PodTemplate = value
 	return b
 }

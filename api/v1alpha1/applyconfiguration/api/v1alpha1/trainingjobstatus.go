@@ -15,11 +15,13 @@ type TrainingJobStatusApplyConfiguration struct {
 	// observedGeneration is the metadata.generation that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions: Progressing is true while the run is under way and says what
-	// it does or waits for; Complete is true when the model is published; Failed
-	// is true when there will be none, and says why.
+	// it does or waits for; Suspended is true while it is held back, and says by
+	// what; Complete is true when the model is published; Failed is true when
+	// there will be none, and says why.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// state sums the conditions up in a word, for people: Pending, Training,
-	// Retrying, Complete or Failed. Programs should read the conditions.
+	// state sums the conditions up in a word, for people: Suspended, Queued,
+	// Pending, Training, Retrying, Complete or Failed. Programs should read the
+	// conditions.
 	State *string `json:"state,omitempty"`
 	// startTime is when the run's pod was first asked for.
 	StartTime *metav1.Time `json:"startTime,omitempty"`
@@ -34,6 +36,9 @@ type TrainingJobStatusApplyConfiguration struct {
 	Model *PublishedModelApplyConfiguration `json:"model,omitempty"`
 	// datasetDigest is the SHA-256 of the dataset's bytes that were read.
 	DatasetDigest *string `json:"datasetDigest,omitempty"`
+	// lastFailure is the attempt that failed last, also when a later one
+	// succeeded.
+	LastFailure *AttemptFailureApplyConfiguration `json:"lastFailure,omitempty"`
 }
 
 // TrainingJobStatusApplyConfiguration constructs a declarative configuration of the TrainingJobStatus type for use with
@@ -122,5 +127,13 @@ func (b *TrainingJobStatusApplyConfiguration) WithModel(value *PublishedModelApp
 // If called multiple times, the DatasetDigest field is set to the value of the last call.
 func (b *TrainingJobStatusApplyConfiguration) WithDatasetDigest(value string) *TrainingJobStatusApplyConfiguration {
 	b.DatasetDigest = &value
+	return b
+}
+
+// WithLastFailure sets the LastFailure field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastFailure field is set to the value of the last call.
+func (b *TrainingJobStatusApplyConfiguration) WithLastFailure(value *AttemptFailureApplyConfiguration) *TrainingJobStatusApplyConfiguration {
+	b.LastFailure = value
 	return b
 }

@@ -7,12 +7,17 @@ package v1alpha1
 //
 // TrainingProgress is where a run stands.
 type TrainingProgressApplyConfiguration struct {
+	// summary is the epoch and the epochs in all, as 3/10, for people.
+	Summary *string `json:"summary,omitempty"`
 	// epoch that runs or ended last, counted from 1.
 	Epoch *int32 `json:"epoch,omitempty"`
 	// epochs in all.
 	Epochs *int32 `json:"epochs,omitempty"`
 	// loss is the mean over the epoch so far.
 	Loss *float64 `json:"loss,omitempty"`
+	// accuracy is the metric ValidationAccuracy or, where no rows are kept out of
+	// training, Accuracy; for people. It is missing when neither is measured.
+	Accuracy *float64 `json:"accuracy,omitempty"`
 	// metrics of the last epoch that was measured.
 	Metrics map[string]float64 `json:"metrics,omitempty"`
 	// samplesPerSecond is the pace: rows trained on in a second.
@@ -24,12 +29,23 @@ type TrainingProgressApplyConfiguration struct {
 	StoppedEarly *bool `json:"stoppedEarly,omitempty"`
 	// remaining is the estimated time to the end, as 1m30s.
 	Remaining *string `json:"remaining,omitempty"`
+	// memory is the estimate of what the run needs, from the sizes of table and
+	// network, as 310Mi.
+	Memory *string `json:"memory,omitempty"`
 }
 
 // TrainingProgressApplyConfiguration constructs a declarative configuration of the TrainingProgress type for use with
 // apply.
 func TrainingProgress() *TrainingProgressApplyConfiguration {
 	return &TrainingProgressApplyConfiguration{}
+}
+
+// WithSummary sets the Summary field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Summary field is set to the value of the last call.
+func (b *TrainingProgressApplyConfiguration) WithSummary(value string) *TrainingProgressApplyConfiguration {
+	b.Summary = &value
+	return b
 }
 
 // WithEpoch sets the Epoch field in the declarative configuration to the given value
@@ -53,6 +69,14 @@ func (b *TrainingProgressApplyConfiguration) WithEpochs(value int32) *TrainingPr
 // If called multiple times, the Loss field is set to the value of the last call.
 func (b *TrainingProgressApplyConfiguration) WithLoss(value float64) *TrainingProgressApplyConfiguration {
 	b.Loss = &value
+	return b
+}
+
+// WithAccuracy sets the Accuracy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Accuracy field is set to the value of the last call.
+func (b *TrainingProgressApplyConfiguration) WithAccuracy(value float64) *TrainingProgressApplyConfiguration {
+	b.Accuracy = &value
 	return b
 }
 
@@ -99,5 +123,13 @@ func (b *TrainingProgressApplyConfiguration) WithStoppedEarly(value bool) *Train
 // If called multiple times, the Remaining field is set to the value of the last call.
 func (b *TrainingProgressApplyConfiguration) WithRemaining(value string) *TrainingProgressApplyConfiguration {
 	b.Remaining = &value
+	return b
+}
+
+// WithMemory sets the Memory field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Memory field is set to the value of the last call.
+func (b *TrainingProgressApplyConfiguration) WithMemory(value string) *TrainingProgressApplyConfiguration {
+	b.Memory = &value
 	return b
 }
