@@ -89,6 +89,7 @@ conformance: $(CONFORMANCE)/installed ## Let clients and checkers that others wr
 	done
 
 $(CONFORMANCE)/installed: test/conformance/requirements.txt
+	@python3 -c 'import ensurepip' 2>/dev/null || apt-get install -y python3-venv
 	python3 -m venv $(CONFORMANCE)
 	$(CONFORMANCE)/bin/pip install --quiet --requirement $<
 	touch $@

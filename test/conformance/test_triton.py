@@ -54,6 +54,25 @@ def test_repository_index(triton):
     assert [(m["name"], m["state"]) for m in models] == [("iris", "READY"), ("line", "READY")]
 
 
+def test_statistics_and_configuration(triton, server):
+    module, client = triton
+    as_dict = {} if module is tritonclient.http else {"as_json": True}
+    given = module.InferInput("x", [2, 4], "FP32")
+    given.set_data_from_numpy(values("FP32"))
+    before = client.get_inference_statistics("iris", **as_dict)["model_stats"][0]
+    client.infer("iris", [given])
+    after = client.get_inference_statistics("iris", server.version, **as_dict)["model_stats"][0]
+    assert after["version"] == server.version
+    assert int(after["inference_count"]) == int(before.get("inference_count", 0)) + 2
+    assert int(after["inference_stats"]["success"]["ns"]) > 0
+    assert {m["name"] for m in client.get_inference_statistics(**as_dict)["model_stats"]} == {"iris", "line"}
+    config = client.get_model_config("iris", **as_dict)
+    config = config.get("config", config)
+    assert config["input"][0]["data_type"] == "TYPE_FP32"
+    assert [int(n) for n in config["input"][0]["dims"]] == [4]
+    assert [o["name"] for o in config["output"]] == ["outputs", "label"]
+
+
 @pytest.mark.parametrize("datatype", [*HTTP_DATATYPES, "FP16", "BF16"])
 @pytest.mark.parametrize("version", ["", "same"])
 def test_default_form(triton, server, datatype, version):
