@@ -17,6 +17,8 @@ type buffers struct {
 	y       []float32 // rows x outputs
 	seen    []bool    // the columns that a row has
 	answer  []byte
+
+	phases phases
 }
 
 // kept bounds what a pooled buffer may hold on to, in bytes: one large request

@@ -7,10 +7,13 @@
 // codec knows its protocol and nothing of the network; the network knows
 // nothing of protocols.
 //
-// The way of a model: [Models] holds, by name, the version that answers now
-// and the version that is being loaded. A version that is loaded has answered
-// its own golden rows. It then takes the name over in one step; the one before
+// The way of a model: [Models] holds, by name, the versions that answer now,
+// a [split], and those that are being loaded. A version that is loaded has
+// answered its own golden rows, and fits the [contract] of the one before it.
+// What was asked for then takes the name over in one step; a version that went
 // is closed after its last request.
+//
+// Requests for large models share computations: see [batcher].
 //
 // # Answers
 //

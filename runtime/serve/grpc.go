@@ -77,7 +77,7 @@ func (s *inferenceService) ServerReady(context.Context, *inference.ServerReadyRe
 
 // ModelReady implements [inference.GRPCInferenceServiceServer].
 func (s *inferenceService) ModelReady(_ context.Context, r *inference.ModelReadyRequest) (*inference.ModelReadyResponse, error) {
-	v, err := s.models.acquire(r.GetName(), r.GetVersion())
+	v, err := s.models.look(r.GetName(), r.GetVersion())
 	if err == nil {
 		v.release()
 		return &inference.ModelReadyResponse{Ready: true}, nil
@@ -95,12 +95,12 @@ func (s *inferenceService) ServerMetadata(context.Context, *inference.ServerMeta
 
 // ModelMetadata implements [inference.GRPCInferenceServiceServer].
 func (s *inferenceService) ModelMetadata(_ context.Context, r *inference.ModelMetadataRequest) (*inference.ModelMetadataResponse, error) {
-	v, err := s.models.acquire(r.GetName(), r.GetVersion())
+	v, err := s.models.look(r.GetName(), r.GetVersion())
 	if err != nil {
 		return nil, err
 	}
 	defer v.release()
-	m := v.metadata()
+	m := v.metadata(s.models.versions(v.model.Name))
 	return &inference.ModelMetadataResponse{
 		Name:     m.Name,
 		Versions: m.Versions,
@@ -129,6 +129,29 @@ func (s *inferenceService) RepositoryIndex(_ context.Context, r *inference.Repos
 	return index, nil
 }
 
+// ModelConfig implements [inference.GRPCInferenceServiceServer].
+func (s *inferenceService) ModelConfig(_ context.Context, r *inference.ModelConfigRequest) (*inference.ModelConfigResponse, error) {
+	v, err := s.models.look(r.GetName(), r.GetVersion())
+	if err != nil {
+		return nil, err
+	}
+	defer v.release()
+	return &inference.ModelConfigResponse{Config: v.config(s.options.Rows).message()}, nil
+}
+
+// ModelStatistics implements [inference.GRPCInferenceServiceServer].
+func (s *inferenceService) ModelStatistics(_ context.Context, r *inference.ModelStatisticsRequest) (*inference.ModelStatisticsResponse, error) {
+	told, err := s.models.statistics(r.GetName(), r.GetVersion())
+	if err != nil {
+		return nil, err
+	}
+	response := &inference.ModelStatisticsResponse{}
+	for _, t := range told {
+		response.ModelStats = append(response.ModelStats, t.message())
+	}
+	return response, nil
+}
+
 // ModelInfer implements [inference.GRPCInferenceServiceServer].
 func (s *inferenceService) ModelInfer(ctx context.Context, r *inference.ModelInferRequest) (*inference.ModelInferResponse, error) {
 	size := int64(proto.Size(r))
@@ -141,8 +164,11 @@ func (s *inferenceService) ModelInfer(ctx context.Context, r *inference.ModelInf
 		return nil, err
 	}
 	defer v.release()
-	callOf(ctx).served = v.model
+	callOf(ctx).served = v
 	b := takeBuffers()
 	defer b.giveBack()
-	return inferGRPC(ctx, v, r, s.options.Rows, b)
+	b.phases = phases{began: time.Now()}
+	answer, err := inferGRPC(ctx, v, r, s.options.Rows, b)
+	v.statistics.answered(&b.phases, time.Now(), err)
+	return answer, err
 }

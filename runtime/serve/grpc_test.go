@@ -271,7 +271,7 @@ func TestCallsAreCounted(t *testing.T) {
 		`requests_total{code="OK",model="iris",protocol="grpc",version="aaaaaaaaaaaa"} 3`,
 		`requests_total{code="InvalidArgument",model="iris",protocol="grpc",version="aaaaaaaaaaaa"} 1`,
 		`requests_total{code="NotFound",model="",protocol="grpc",version=""} 1`,
-		`request_duration_seconds_count{model="iris",protocol="grpc"} 4`,
+		`request_duration_seconds_count{model="iris",protocol="grpc",version="aaaaaaaaaaaa"} 4`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %s", want)

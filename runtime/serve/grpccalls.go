@@ -13,7 +13,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"trainyard.dev/trainyard/runtime/serve/internal/inference"
-	"trainyard.dev/trainyard/runtime/spec"
 )
 
 // calls counts what comes over gRPC, from a call's head to the end of its
@@ -23,8 +22,8 @@ type calls struct{ *Server }
 // inferenceCall is a call of the protocol's service.
 type inferenceCall struct {
 	method string
-	// served is the version that answered it, if it is a ModelInfer.
-	served spec.ServedModel
+	// served is the version that answered it, if it is a ModelInfer and met one.
+	served *version
 	cancel context.CancelFunc
 }
 

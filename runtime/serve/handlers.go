@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-
-	"trainyard.dev/trainyard/runtime/spec"
 )
 
 // codec answers the request in b.body and leaves the answer in b.answer.
@@ -30,6 +28,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol string,
 	defer b.giveBack()
 	served, err := s.compute(w, r, c, b)
 	code := http.StatusOK
+	if served != nil {
+		w.Header()[versionHeader] = served.header
+	}
 	if err == nil {
 		writeAnswer(w, b)
 	} else {
@@ -39,19 +40,23 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol string,
 }
 
 // compute leaves the answer in b. The body is read before the version is taken,
-// so that a slow client keeps no model from being closed.
-func (s *Server) compute(w http.ResponseWriter, r *http.Request, c codec, b *buffers) (spec.ServedModel, error) {
+// so that a slow client keeps no model from being closed. The version that it
+// returns, nil if there is none, may be closed: it is for telling who answered.
+func (s *Server) compute(w http.ResponseWriter, r *http.Request, c codec, b *buffers) (*version, error) {
 	body := &charged{Reader: http.MaxBytesReader(w, r.Body, s.options.BodyBytes), budget: &s.bodies}
 	defer body.giveBack()
 	if err := readBody(r, body, s.options.BodyBytes, b); err != nil {
-		return spec.ServedModel{}, err
+		return nil, err
 	}
 	v, err := s.models.acquire(r.PathValue("model"), r.PathValue("version"))
 	if err != nil {
-		return spec.ServedModel{}, err
+		return nil, err
 	}
 	defer v.release()
-	return v.model, c(r.Context(), v, s.options.Rows, b)
+	b.phases = phases{began: time.Now()}
+	err = c(r.Context(), v, s.options.Rows, b)
+	v.statistics.answered(&b.phases, time.Now(), err)
+	return v, err
 }
 
 func (s *Server) alive(w http.ResponseWriter, _ *http.Request) {
@@ -75,7 +80,7 @@ func (s *Server) serverReady(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) modelReady(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("model")
-	v, err := s.models.acquire(name, r.PathValue("version"))
+	v, err := s.models.look(name, r.PathValue("version"))
 	if err == nil {
 		v.release()
 	}
@@ -103,7 +108,10 @@ func (s *Server) serverMetadata(w http.ResponseWriter, _ *http.Request) {
 const serverName = "trainyard"
 
 // extensions of the protocol that the server has.
-var extensions = []string{"binary_tensor_data", "model_repository"}
+var extensions = []string{"binary_tensor_data", "model_configuration", "model_repository", "statistics"}
+
+// platform is what the protocol calls the kind of a model.
+const platform = "trainyard_onnx"
 
 // modelMetadata is the protocol's description of a model, with the columns and
 // classes as parameters.
@@ -128,24 +136,25 @@ type tensorMetadata struct {
 }
 
 func (s *Server) modelMetadata(w http.ResponseWriter, r *http.Request) {
-	v, err := s.models.acquire(r.PathValue("model"), r.PathValue("version"))
+	v, err := s.models.look(r.PathValue("model"), r.PathValue("version"))
 	if err != nil {
 		writeError(w, err)
 		return
 	}
 	defer v.release()
-	writeJSON(w, http.StatusOK, v.metadata())
+	writeJSON(w, http.StatusOK, v.metadata(s.models.versions(v.model.Name)))
 }
 
-func (v *version) metadata() modelMetadata {
+// metadata describes a version, among those that answer under its name.
+func (v *version) metadata(versions []string) modelMetadata {
 	outputs := []tensorMetadata{{outputName, "FP32", []int64{-1, int64(v.outputs)}}}
 	if len(v.classes) != 0 {
 		outputs = append(outputs, tensorMetadata{labelName, "BYTES", []int64{-1}})
 	}
 	return modelMetadata{
 		Name:       v.model.Name,
-		Versions:   []string{v.model.Version()},
-		Platform:   "trainyard_onnx",
+		Versions:   versions,
+		Platform:   platform,
 		Inputs:     []tensorMetadata{{inputName, "FP32", []int64{-1, int64(v.features)}}},
 		Outputs:    outputs,
 		Parameters: modelParameters{Columns: v.columns, Classes: v.classes},
@@ -166,7 +175,7 @@ func (s *Server) listModels(w http.ResponseWriter, _ *http.Request) {
 // a model that there is.
 func (s *Server) modelStatus(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("model")
-	v, err := s.models.acquire(name, "")
+	v, err := s.models.look(name, "")
 	if err == nil {
 		v.release()
 		writeReadiness(w, name, nil)

@@ -112,6 +112,10 @@ func writeBody(w http.ResponseWriter, status int, body []byte) {
 	writeAll(w, status, body)
 }
 
+// versionHeader tells in an answer which version gave it. V1 has no other place
+// for it.
+const versionHeader = "Model-Version"
+
 // writeAnswer answers what a codec left in b.
 func writeAnswer(w http.ResponseWriter, b *buffers) {
 	if b.answerHead == 0 {

@@ -109,11 +109,11 @@ func TestStatsAndMetricsCountPredictions(t *testing.T) {
 		`trainyard_server_requests_total{code="200",model="iris",protocol="v2",version="aaaaaaaaaaaa"} 1`,
 		`trainyard_server_requests_total{code="400",model="iris",protocol="v1",version="aaaaaaaaaaaa"} 1`,
 		`trainyard_server_requests_total{code="404",model="",protocol="v1",version=""} 1`,
-		`trainyard_server_request_duration_seconds_count{model="iris",protocol="v2"} 1`,
+		`trainyard_server_request_duration_seconds_count{model="iris",protocol="v2",version="aaaaaaaaaaaa"} 1`,
 		`trainyard_server_requests_in_flight 0`,
 		`trainyard_server_models{state="READY"} 1`,
 		`trainyard_server_model_loads_total{model="iris",outcome="success"} 1`,
-		`trainyard_server_model_load_seconds{model="iris"}`,
+		`trainyard_server_model_load_seconds{model="iris",version="aaaaaaaaaaaa"}`,
 	} {
 		if !strings.Contains(text, line) {
 			t.Errorf("metrics lack %s", line)

@@ -115,7 +115,7 @@ func TestTwoNamesShareTheFilesOfADigest(t *testing.T) {
 	two.Name = "two"
 	mustLoad(t, s, one)
 	mustLoad(t, s, two)
-	if err := s.Models().Unload("one"); err != nil {
+	if err := s.Models().Unload(t.Context(), "one", ""); err != nil {
 		t.Fatal(err)
 	}
 	if got := cached(t, s); len(got) != 1 {
@@ -124,7 +124,7 @@ func TestTwoNamesShareTheFilesOfADigest(t *testing.T) {
 	if got := call(s.Handler(), "POST", "/v2/models/two/infer", oneRow); got.code != http.StatusOK {
 		t.Errorf("got %d %s", got.code, got.body)
 	}
-	if err := s.Models().Unload("two"); err != nil {
+	if err := s.Models().Unload(t.Context(), "two", ""); err != nil {
 		t.Fatal(err)
 	}
 	if got := cached(t, s); len(got) != 0 {

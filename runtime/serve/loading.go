@@ -2,30 +2,34 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
-// loading is a version on its way. Its fields are guarded by Models.mu.
+// loading is a model's next versions on their way. Its fields are guarded by
+// Models.mu.
 type loading struct {
-	model  spec.ServedModel
+	wanted []spec.ServedModel
 	cancel context.CancelFunc
 	// hurry ends the wait for the next attempt.
 	hurry chan struct{}
 	// waiters are told how the attempt that runs, or the next one, ends.
 	waiters []chan<- error
-	// reason is why the last attempt failed, and next when the next begins.
-	reason error
-	next   time.Time
+	// reasons are why the last attempt failed, for each of wanted, and next is
+	// when the next begins.
+	reasons []error
+	next    time.Time
 }
 
-// start begins to load a model into s, instead of what was loading.
-func (m *Models) start(s *slot, model spec.ServedModel) {
-	s.stopLoading(fmt.Errorf("another version, %s, was asked for", model.Version()))
+// start begins to load versions into s, instead of what was loading.
+func (m *Models) start(s *slot, wanted []spec.ServedModel) {
+	s.stopLoading(fmt.Errorf("another version, %s, was asked for", versionsOf(wanted)))
 	ctx, cancel := context.WithCancel(m.ctx)
-	l := &loading{model: model, cancel: cancel, hurry: make(chan struct{}, 1)}
+	l := &loading{wanted: wanted, cancel: cancel, hurry: make(chan struct{}, 1), reasons: make([]error, len(wanted))}
 	s.loading = l
 	m.loads.Go(func() { m.load(ctx, s, l) })
 }
@@ -58,24 +62,23 @@ func (l *loading) tell(err error) {
 // load tries until it succeeds or is called off.
 func (m *Models) load(ctx context.Context, s *slot, l *loading) {
 	defer l.cancel()
+	a := m.attempt(s, l)
 	for failures := 1; ; failures++ {
-		began := time.Now()
-		v, err := m.open(ctx, l.model)
+		reasons := m.open(ctx, a)
 		if ctx.Err() != nil {
-			if err == nil {
-				v.release()
-			}
+			a.release()
 			return
 		}
-		m.observed.loaded(l.model, time.Since(began), err)
+		err := first(reasons)
 		if err == nil {
-			m.install(s, l, v)
+			m.install(s, l, a)
 			return
 		}
 		delay := retryDelay(failures, err, jitter())
-		m.failed(l, err, delay)
+		m.failed(l, reasons, delay)
 		select {
 		case <-ctx.Done():
+			a.release()
 			return
 		case <-l.hurry:
 		case <-time.After(delay):
@@ -83,50 +86,147 @@ func (m *Models) load(ctx context.Context, s *slot, l *loading) {
 	}
 }
 
-// install makes v what answers under the name.
-func (m *Models) install(s *slot, l *loading, v *version) {
+// first returns the error that passes soonest, or nil.
+func first(reasons []error) error {
+	var found error
+	for _, err := range reasons {
+		if err != nil && (found == nil || lasting(found) && !lasting(err)) {
+			found = err
+		}
+	}
+	return found
+}
+
+// attempt is what of the wanted versions is there so far.
+type attempt struct {
+	wanted   []spec.ServedModel
+	versions []*version
+	// contract is what new versions have to fit; nil: there is none yet.
+	contract *contract
+}
+
+// attempt begins with those of wanted that answer already.
+func (m *Models) attempt(s *slot, l *loading) *attempt {
+	a := &attempt{wanted: l.wanted, versions: make([]*version, len(l.wanted))}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	// What is called off opens nothing, so its attempt need not begin well.
+	if s.loading != l || s.current == nil {
+		return a
+	}
+	a.contract = s.current.main().contract()
+	for i, model := range l.wanted {
+		if v := s.current.version(model.Digest); v != nil {
+			v.use()
+			a.versions[i] = v
+		}
+	}
+	return a
+}
+
+func (a *attempt) release() {
+	for _, v := range a.versions {
+		if v != nil {
+			v.release()
+		}
+	}
+}
+
+// open opens the versions that are missing, and says which of them failed.
+func (m *Models) open(ctx context.Context, a *attempt) []error {
+	reasons := make([]error, len(a.wanted))
+	for i, model := range a.wanted {
+		if a.versions[i] != nil {
+			continue
+		}
+		began := time.Now()
+		v, err := m.admit(ctx, model, a.contract)
+		if ctx.Err() == nil {
+			m.observed.loaded(model, time.Since(began), err)
+		}
+		reasons[i], a.versions[i] = err, v
+		if err == nil && a.contract == nil {
+			a.contract = v.contract()
+		}
+	}
+	return reasons
+}
+
+// admit opens a version that fits the contract. Opening includes its golden
+// rows.
+func (m *Models) admit(ctx context.Context, model spec.ServedModel, c *contract) (*version, error) {
+	v, err := m.openVersion(ctx, model)
+	if err != nil || c == nil || model.NewContract {
+		return v, err
+	}
+	if err := c.check(v); err != nil {
+		v.release()
+		return nil, err
+	}
+	return v, nil
+}
+
+// install makes the versions what answers under the name.
+func (m *Models) install(s *slot, l *loading, a *attempt) {
 	m.mu.Lock()
 	if s.loading != l { // called off at the last moment
 		m.mu.Unlock()
-		v.release()
+		a.release()
 		return
 	}
 	before := s.current
-	s.current, s.loading = v, nil
+	s.current, s.loading = newSplit(a.wanted, a.versions), nil
 	l.tell(nil)
 	m.mu.Unlock()
-	m.log.Info("model is ready", "model", l.model.Name, "digest", l.model.Digest)
+	for _, model := range a.wanted {
+		m.log.Info("model is ready", "model", model.Name, "digest", model.Digest, "weight", model.Weight)
+	}
 	if before != nil {
-		m.observed.retired(before.model)
+		m.retire(slices.DeleteFunc(slices.Clone(before.models), func(o spec.ServedModel) bool { return l.has(o.Digest) }))
 		before.release()
 	}
 }
 
-func (m *Models) failed(l *loading, err error, delay time.Duration) {
+func (m *Models) failed(l *loading, reasons []error, delay time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l.reason, l.next = err, time.Now().Add(delay)
-	l.tell(err)
+	l.reasons, l.next = reasons, time.Now().Add(delay)
+	l.tell(errors.Join(reasons...))
 	select {
 	case <-l.hurry: // by somebody who has just been told
 	default:
 	}
-	m.log.Warn("model was not loaded", "model", l.model.Name, "digest", l.model.Digest, "retryIn", delay, "error", err)
+	for i, err := range reasons {
+		if err != nil {
+			m.log.Warn("model was not loaded", "model", l.wanted[i].Name, "digest", l.wanted[i].Digest, "retryIn", delay, "error", err)
+		}
+	}
+}
+
+func (l *loading) has(version string) bool {
+	return slices.ContainsFunc(l.wanted, func(m spec.ServedModel) bool { return is(m, version) })
 }
 
 // notReady is what clients read while there is nothing else to answer.
 func (l *loading) notReady() error {
-	if l.reason == nil {
-		return unavailable(time.Second, "model %s is being loaded", l.model.Name)
+	if reason := errors.Join(l.reasons...); reason != nil {
+		return unavailable(time.Until(l.next), "model %s is not loaded: %v", l.wanted[0].Name, reason)
 	}
-	return unavailable(time.Until(l.next), "model %s is not loaded: %v", l.model.Name, l.reason)
+	return unavailable(time.Second, "model %s is being loaded", l.wanted[0].Name)
 }
 
-func (l *loading) status() spec.ModelStatus {
-	if l.reason == nil {
-		return stateOf(l.model, spec.StateLoading)
+// statuses are those of the versions that do not answer yet.
+func (l *loading) statuses(current *split) []spec.ModelStatus {
+	var all []spec.ModelStatus
+	for i, model := range l.wanted {
+		if current.version(model.Digest) != nil {
+			continue
+		}
+		st := stateOf(model, spec.StateLoading)
+		if err := l.reasons[i]; err != nil {
+			st.State, st.Reason = spec.StateUnavailable, err.Error()
+		}
+		all = append(all, st)
 	}
-	st := stateOf(l.model, spec.StateUnavailable)
-	st.Reason = l.reason.Error()
-	return st
+	return all
 }

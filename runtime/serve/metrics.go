@@ -16,7 +16,9 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
+	errors   *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	batches  *prometheus.HistogramVec
 	loads    *prometheus.CounterVec
 	loadTime *prometheus.GaugeVec
 	models   *Models
@@ -46,25 +48,34 @@ func newMetrics(a *activity) *metrics {
 			Name: "trainyard_server_requests_total",
 			Help: "Requests for predictions that were answered. Those that met no loaded model have an empty model and version.",
 		}, []string{"model", "version", "protocol", "code"}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trainyard_server_errors_total",
+			Help: "Requests for predictions that were refused or failed, by kind: invalid, unknown, too_large, unavailable, client_gone or failed.",
+		}, []string{"model", "version", "kind"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "trainyard_server_request_duration_seconds",
 			Help:    "Time from the head of a request for predictions to the end of its answer.",
 			Buckets: buckets,
-		}, []string{"model", "protocol"}),
+		}, []string{"model", "version", "protocol"}),
+		batches: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "trainyard_server_batch_rows",
+			Help:    "Rows that were computed at once, of one request or of several.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 9),
+		}, []string{"model", "version"}),
 		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "trainyard_server_model_loads_total",
 			Help: "Attempts to load a model, by outcome: success or failure.",
 		}, []string{"model", "outcome"}),
 		loadTime: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "trainyard_server_model_load_seconds",
-			Help: "How long the last successful load of the model took.",
-		}, []string{"model"}),
+			Help: "How long the successful load of the version took.",
+		}, []string{"model", "version"}),
 	}
 	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "trainyard_server_requests_in_flight",
 		Help: "Requests for predictions that are being answered now.",
 	}, func() float64 { n, _ := a.last(); return float64(n) })
-	m.registry.MustRegister(m.requests, m.duration, m.loads, m.loadTime, inFlight,
+	m.registry.MustRegister(m.requests, m.errors, m.duration, m.batches, m.loads, m.loadTime, inFlight,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -96,15 +107,24 @@ func (m *metrics) forget(now time.Time) {
 		}
 		delete(m.gone, l)
 		if !served[l] {
-			m.requests.DeletePartialMatch(prometheus.Labels{"model": l.model, "version": l.version})
+			version := prometheus.Labels{"model": l.model, "version": l.version}
+			for _, vector := range m.byVersion() {
+				vector.DeletePartialMatch(version)
+			}
 		}
 		if !names[l.model] {
-			name := prometheus.Labels{"model": l.model}
-			m.duration.DeletePartialMatch(name)
-			m.loads.DeletePartialMatch(name)
-			m.loadTime.DeletePartialMatch(name)
+			m.loads.DeletePartialMatch(prometheus.Labels{"model": l.model})
 		}
 	}
+}
+
+// byVersion returns what has series of each version.
+func (m *metrics) byVersion() []interface {
+	DeletePartialMatch(prometheus.Labels) int
+} {
+	return []interface {
+		DeletePartialMatch(prometheus.Labels) int
+	}{m.requests, m.errors, m.duration, m.batches, m.loadTime}
 }
 
 // served returns what is loaded, or being loaded, and its names.
@@ -117,11 +137,44 @@ func (m *metrics) served() (map[label]bool, map[string]bool) {
 	return served, names
 }
 
-// answered counts a request for predictions. Served is the zero value when it
-// met no version of a model, and code HTTP's number or gRPC's name.
-func (m *metrics) answered(served spec.ServedModel, protocol, code string, took time.Duration) {
-	m.requests.WithLabelValues(served.Name, served.Version(), protocol, code).Inc()
-	m.duration.WithLabelValues(served.Name, protocol).Observe(took.Seconds())
+// answered counts a request for predictions. Served is nil when it met no
+// version of a model, and code HTTP's number or gRPC's name.
+func (m *metrics) answered(served *version, protocol, code string, took time.Duration) {
+	var model spec.ServedModel
+	if served != nil {
+		model = served.model
+	}
+	version := model.Version()
+	m.requests.WithLabelValues(model.Name, version, protocol, code).Inc()
+	m.duration.WithLabelValues(model.Name, version, protocol).Observe(took.Seconds())
+	if kind := kindOf(code); kind != "" {
+		m.errors.WithLabelValues(model.Name, version, kind).Inc()
+	}
+}
+
+// kindOf returns what kind of error a code of HTTP or gRPC tells; empty: none.
+func kindOf(code string) string {
+	switch code {
+	case "200", "OK":
+		return ""
+	case "400", "415", "InvalidArgument":
+		return "invalid"
+	case "404", "NotFound":
+		return "unknown"
+	case "413", "ResourceExhausted":
+		return "too_large"
+	case "503", "Unavailable":
+		return "unavailable"
+	case "499", "Canceled", "DeadlineExceeded":
+		return "client_gone"
+	}
+	return "failed"
+}
+
+// executions returns what is told the rows of each computation of a version.
+func (m *metrics) executions(model spec.ServedModel) func(rows int) {
+	rows := m.batches.WithLabelValues(model.Name, model.Version())
+	return func(n int) { rows.Observe(float64(n)) }
 }
 
 func (m *metrics) loaded(model spec.ServedModel, took time.Duration, err error) {
@@ -130,7 +183,7 @@ func (m *metrics) loaded(model spec.ServedModel, took time.Duration, err error) 
 		return
 	}
 	m.loads.WithLabelValues(model.Name, "success").Inc()
-	m.loadTime.WithLabelValues(model.Name).Set(took.Seconds())
+	m.loadTime.WithLabelValues(model.Name, model.Version()).Set(took.Seconds())
 }
 
 // watch shows how many models there are in each state.
@@ -139,14 +192,24 @@ func (m *metrics) watch(models *Models) {
 	m.registry.MustRegister(&states{models: models})
 }
 
-// states is a collector of the number of models by state.
+// states is a collector of what is loaded.
 type states struct{ models *Models }
 
-var statesDescription = prometheus.NewDesc("trainyard_server_models",
-	"Versions of models in the server, by state: READY, LOADING or UNAVAILABLE.", []string{"state"}, nil)
+var (
+	statesDescription = prometheus.NewDesc("trainyard_server_models",
+		"Versions of models in the server, by state: READY, LOADING or UNAVAILABLE.", []string{"state"}, nil)
+	busyDescription = prometheus.NewDesc("trainyard_server_model_requests_in_flight",
+		"Requests for predictions that run on the version now.", []string{"model", "version"}, nil)
+	memoryDescription = prometheus.NewDesc("trainyard_server_model_memory_bytes",
+		"Size of the version's weights.", []string{"model", "version"}, nil)
+)
 
 // Describe implements [prometheus.Collector].
-func (s *states) Describe(to chan<- *prometheus.Desc) { to <- statesDescription }
+func (s *states) Describe(to chan<- *prometheus.Desc) {
+	to <- statesDescription
+	to <- busyDescription
+	to <- memoryDescription
+}
 
 // Collect implements [prometheus.Collector].
 func (s *states) Collect(to chan<- prometheus.Metric) {
@@ -157,4 +220,10 @@ func (s *states) Collect(to chan<- prometheus.Metric) {
 	for state, n := range count {
 		to <- prometheus.MustNewConstMetric(statesDescription, prometheus.GaugeValue, n, state)
 	}
+	s.models.each(func(v *version) {
+		model, version := v.model.Name, v.model.Version()
+		// One use is the registry's own.
+		to <- prometheus.MustNewConstMetric(busyDescription, prometheus.GaugeValue, float64(v.uses.Load()-1), model, version)
+		to <- prometheus.MustNewConstMetric(memoryDescription, prometheus.GaugeValue, float64(4*weights(v.network)), model, version)
+	})
 }

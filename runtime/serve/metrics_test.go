@@ -27,14 +27,14 @@ func TestSeriesOfTheGoneAreForgotten(t *testing.T) {
 	load("kept", "b")
 	load("kept", "a") // gone, and back
 	load("unloaded", "c")
-	if err := s.Models().Unload("unloaded"); err != nil {
+	if err := s.Models().Unload(t.Context(), "unloaded", ""); err != nil {
 		t.Fatal(err)
 	}
 	const (
 		kept       = `requests_total{code="200",model="kept",protocol="v2",version="aaaaaaaaaaaa"} 2`
 		replaced   = `model="kept",protocol="v2",version="bbbbbbbbbbbb"`
 		unloaded   = `model="unloaded"`
-		ofKeptName = `duration_seconds_count{model="kept",protocol="v2"} 3`
+		ofKeptName = `duration_seconds_count{model="kept",protocol="v2",version="aaaaaaaaaaaa"} 2`
 	)
 	show := func() string { return call(s.Operations(), "GET", "/metrics", "").body }
 	for _, want := range []string{kept, replaced, unloaded, ofKeptName} {

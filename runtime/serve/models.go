@@ -15,13 +15,13 @@ import (
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
-// Models holds what a server serves: by name, the version that answers and the
-// one that is being loaded to take its place. Its methods may be called by any
+// Models holds what a server serves: by name, the versions that answer and
+// those that are being loaded to take their place. Its methods may be called by any
 // number of goroutines.
 type Models struct {
-	open     func(context.Context, spec.ServedModel) (*version, error)
-	log      *slog.Logger
-	observed observer
+	openVersion func(context.Context, spec.ServedModel) (*version, error)
+	log         *slog.Logger
+	observed    observer
 	// ctx ends all loading.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -41,13 +41,13 @@ type observer interface {
 type slot struct {
 	// configured models are those that the server must have to be ready.
 	configured bool
-	current    *version // nil: none yet
+	current    *split   // nil: none yet
 	loading    *loading // nil: nothing is to be loaded
 }
 
 func newModels(open func(context.Context, spec.ServedModel) (*version, error), log *slog.Logger, o observer) *Models {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Models{open: open, log: log, observed: o, ctx: ctx, cancel: cancel, slots: map[string]*slot{}}
+	return &Models{openVersion: open, log: log, observed: o, ctx: ctx, cancel: cancel, slots: map[string]*slot{}}
 }
 
 var (
@@ -68,72 +68,112 @@ func check(m spec.ServedModel) error {
 	return nil
 }
 
+// checkSet returns an error that says why models cannot be the versions of one
+// model, side by side. It continues a sentence that begins with the list.
+func checkSet(models []spec.ServedModel) error {
+	for i, m := range models {
+		if err := check(m); err != nil {
+			return fmt.Errorf("[%d]: %w", i, err)
+		}
+		if slices.ContainsFunc(models[:i], func(o spec.ServedModel) bool { return o.Digest == m.Digest }) {
+			return fmt.Errorf("[%d]: model %s has version %s twice", i, m.Name, m.Version())
+		}
+	}
+	_, err := thousandths(weightsOf(models))
+	return err
+}
+
 // Configure starts to load all models of a configuration and returns at once.
 // The server is ready when each of them has been loaded.
 func (m *Models) Configure(c spec.Serve) error {
-	names := map[string]bool{}
+	sets := map[string][]spec.ServedModel{}
 	for i, model := range c.Models {
 		if err := check(model); err != nil {
 			return fmt.Errorf("models[%d]: %w", i, err)
 		}
-		if names[model.Name] {
-			return fmt.Errorf("models[%d]: there are two models named %s", i, model.Name)
+		sets[model.Name] = append(sets[model.Name], model)
+	}
+	for _, name := range slices.Sorted(maps.Keys(sets)) {
+		if err := checkSet(sets[name]); err != nil {
+			return fmt.Errorf("models of the name %s: %w", name, err)
 		}
-		names[model.Name] = true
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, model := range c.Models {
-		s := m.slot(model.Name)
+	for name, models := range sets {
+		s := m.slot(name)
 		s.configured = true
-		m.start(s, model)
+		m.start(s, models)
 	}
 	return nil
 }
 
-// Load brings a model to answer under its name and waits until it does, or
-// until the first attempt has failed, whose reason it returns. Attempts go on in
-// the background; what answered under the name before does so meanwhile. To
-// load what is loaded already is no work, and calls off what else was loading.
-func (m *Models) Load(ctx context.Context, model spec.ServedModel) error {
-	if err := check(model); err != nil {
-		return err
+// Load brings versions of a model to answer under its name, by their weights,
+// and waits until they do, or until the first attempt has failed, whose reason
+// it returns. Attempts go on in the background; what answered under the name
+// before does so meanwhile, and all that is new takes over in one step. What is
+// loaded already is not loaded again. To load what answers already is no work,
+// and calls off what else was loading.
+func (m *Models) Load(ctx context.Context, models ...spec.ServedModel) error {
+	if len(models) == 1 && check(models[0]) != nil {
+		return check(models[0])
 	}
-	outcome := m.request(model)
+	if err := checkSet(models); err != nil {
+		return invalid("versions%v", err)
+	}
+	outcome := m.request(models)
 	select {
 	case err := <-outcome:
 		return err
 	case <-m.ctx.Done():
 		return unavailable(time.Second, "the server is stopping")
 	case <-ctx.Done():
-		return unavailable(time.Second, "model %s, version %s, is still being loaded", model.Name, model.Version())
+		return unavailable(time.Second, "model %s, version %s, is still being loaded", models[0].Name, versionsOf(models))
 	}
 }
 
-// request sees to it that the model is loaded or loading, and returns where the
-// outcome of the next attempt can be read.
-func (m *Models) request(model spec.ServedModel) <-chan error {
+func versionsOf(models []spec.ServedModel) string {
+	versions := make([]string, len(models))
+	for i, model := range models {
+		versions[i] = model.Version()
+	}
+	return few(versions)
+}
+
+// request sees to it that the models are loaded or loading, and returns where
+// the outcome of the next attempt can be read.
+func (m *Models) request(models []spec.ServedModel) <-chan error {
 	outcome := make(chan error, 1)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ctx.Err() != nil {
 		return nil
 	}
-	s := m.slot(model.Name)
-	if s.current != nil && s.current.model == model {
-		s.stopLoading(errors.New("the version that was loaded already was asked for again"))
+	s := m.slot(models[0].Name)
+	if s.current != nil && slices.Equal(s.current.models, models) {
+		s.stopLoading(errors.New("what answers already was asked for again"))
 		outcome <- nil
 		return outcome
 	}
-	if s.loading == nil || s.loading.model != model {
-		m.start(s, model)
+	if s.loading == nil || !slices.Equal(s.loading.wanted, models) {
+		m.start(s, models)
 	}
 	s.loading.awaited(outcome)
 	return outcome
 }
 
-// Unload ends what is under a name. Requests that run on it end well.
-func (m *Models) Unload(name string) error {
+// Unload ends what is under a name: all of it, or one version, if a version is
+// named. Requests that run end well.
+func (m *Models) Unload(ctx context.Context, name, version string) error {
+	if version != "" {
+		rest, err := m.without(name, version)
+		if err != nil {
+			return err
+		}
+		if len(rest) > 0 {
+			return m.Load(ctx, rest...)
+		}
+	}
 	m.mu.Lock()
 	s, ok := m.slots[name]
 	if !ok {
@@ -142,16 +182,36 @@ func (m *Models) Unload(name string) error {
 	}
 	delete(m.slots, name)
 	if s.loading != nil {
-		m.observed.retired(s.loading.model)
+		m.retire(s.loading.wanted)
 	}
 	s.stopLoading(errors.New("the model was unloaded"))
 	m.mu.Unlock()
 	m.log.Info("unloaded model", "model", name)
 	if s.current != nil {
-		m.observed.retired(s.current.model)
+		m.retire(s.current.models)
 	}
-	s.release()
+	s.current.release()
 	return nil
+}
+
+// without returns what is left under a name without one of its versions.
+func (m *Models) without(name, version string) ([]spec.ServedModel, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	s, ok := m.slots[name]
+	if !ok {
+		return nil, m.unknown(name)
+	}
+	if s.current.version(version) == nil {
+		return nil, s.unknown(name, version)
+	}
+	return s.current.without(version), nil
+}
+
+func (m *Models) retire(models []spec.ServedModel) {
+	for _, model := range models {
+		m.observed.retired(model)
+	}
 }
 
 // Close ends all loading and all models.
@@ -165,7 +225,7 @@ func (m *Models) Close() {
 	m.slots = map[string]*slot{}
 	m.mu.Unlock()
 	for _, s := range slots {
-		s.release()
+		s.current.release()
 	}
 }
 
@@ -179,18 +239,26 @@ func (m *Models) slot(name string) *slot {
 	return s
 }
 
-func (s *slot) release() {
-	if s.current != nil {
-		s.current.release()
-	}
+// acquire returns the version that answers a request under a name. The caller
+// releases it. Version is that of the request: the short form, the digest, or
+// empty, which takes a turn.
+func (m *Models) acquire(name, version string) (*version, error) {
+	return m.hold(name, version, (*split).turn)
 }
 
-// acquire returns the version that answers under a name. The caller releases
-// it. Version is that of the request: empty, the short form or the digest.
-func (m *Models) acquire(name, version string) (*version, error) {
+// look is acquire for those who ask about a model, and take nobody's turn.
+func (m *Models) look(name, version string) (*version, error) {
+	return m.hold(name, version, (*split).main)
+}
+
+func (m *Models) hold(name, version string, choose func(*split) *version) (*version, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	v, err := m.find(name, version)
+	s, ok := m.slots[name]
+	if !ok {
+		return nil, m.unknown(name)
+	}
+	v, err := s.find(name, version, choose)
 	if err != nil {
 		return nil, err
 	}
@@ -198,24 +266,51 @@ func (m *Models) acquire(name, version string) (*version, error) {
 	return v, nil
 }
 
-func (m *Models) find(name, version string) (*version, error) {
-	s, ok := m.slots[name]
-	if !ok {
-		return nil, m.unknown(name)
+func (s *slot) find(name, version string, choose func(*split) *version) (*version, error) {
+	if s.current != nil && version == "" {
+		return choose(s.current), nil
 	}
-	if v := s.current; v != nil && (version == "" || v.is(version)) {
+	if v := s.current.version(version); v != nil {
 		return v, nil
 	}
-	if l := s.loading; l != nil && (version == "" || is(l.model, version)) {
+	if l := s.loading; l != nil && (version == "" || l.has(version)) {
 		return nil, l.notReady()
 	}
-	if s.current == nil {
-		return nil, notFound("model %s has no version %q", name, clipped(version))
-	}
-	return nil, notFound("model %s has no version %q; it has %s", name, clipped(version), s.current.model.Version())
+	return nil, s.unknown(name, version)
 }
 
-func (v *version) is(version string) bool { return is(v.model, version) }
+func (s *slot) unknown(name, version string) error {
+	if s.current == nil {
+		return notFound("model %s has no version %q", name, clipped(version))
+	}
+	return notFound("model %s has no version %q; it has %s", name, clipped(version), versionsOf(s.current.models))
+}
+
+// each calls f with every version that answers, by name. F must be quick.
+func (m *Models) each(f func(*version)) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, name := range slices.Sorted(maps.Keys(m.slots)) {
+		if s := m.slots[name]; s.current != nil {
+			for _, v := range s.current.versions {
+				f(v)
+			}
+		}
+	}
+}
+
+// versions lists those that answer under a name, short.
+func (m *Models) versions(name string) []string {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	var versions []string
+	if s, ok := m.slots[name]; ok && s.current != nil {
+		for _, model := range s.current.models {
+			versions = append(versions, model.Version())
+		}
+	}
+	return versions
+}
 
 func is(m spec.ServedModel, version string) bool {
 	return version == m.Version() || version == m.Digest
@@ -237,17 +332,19 @@ func (m *Models) Index() []spec.ModelStatus {
 	for _, name := range slices.Sorted(maps.Keys(m.slots)) {
 		s := m.slots[name]
 		if s.current != nil {
-			index = append(index, stateOf(s.current.model, spec.StateReady))
+			for _, model := range s.current.models {
+				index = append(index, stateOf(model, spec.StateReady))
+			}
 		}
 		if s.loading != nil {
-			index = append(index, s.loading.status())
+			index = append(index, s.loading.statuses(s.current)...)
 		}
 	}
 	return index
 }
 
 func stateOf(m spec.ServedModel, state string) spec.ModelStatus {
-	return spec.ModelStatus{Name: m.Name, Version: m.Version(), Digest: m.Digest, State: state}
+	return spec.ModelStatus{Name: m.Name, Version: m.Version(), Digest: m.Digest, State: state, Weight: m.Weight}
 }
 
 // Ready returns nil when every model of the configuration has a version that

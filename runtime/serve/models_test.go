@@ -25,9 +25,9 @@ func oneServer(t testing.TB, c *catalog) *Server {
 	return s
 }
 
-func mustLoad(t testing.TB, s *Server, m spec.ServedModel) {
+func mustLoad(t testing.TB, s *Server, m ...spec.ServedModel) {
 	t.Helper()
-	if err := s.Models().Load(t.Context(), m); err != nil {
+	if err := s.Models().Load(t.Context(), m...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -300,7 +300,7 @@ func TestUnload(t *testing.T) {
 	c.set(digest("a"), constant(1), nil)
 	s := oneServer(t, c)
 	mustLoad(t, s, served("one", "a"))
-	if err := s.Models().Unload("one"); err != nil {
+	if err := s.Models().Unload(t.Context(), "one", ""); err != nil {
 		t.Fatal(err)
 	}
 	if c.opened(digest("a")) != 0 {
@@ -309,7 +309,7 @@ func TestUnload(t *testing.T) {
 	if got := call(s.Handler(), "POST", "/v2/models/one/infer", oneRow); got.code != http.StatusNotFound {
 		t.Errorf("got %d %s", got.code, got.body)
 	}
-	if err := s.Models().Unload("one"); text(err) != `there is no model "one"; the server has none` {
+	if err := s.Models().Unload(t.Context(), "one", ""); text(err) != `there is no model "one"; the server has none` {
 		t.Errorf("got %v", err)
 	}
 }
@@ -325,7 +325,6 @@ func TestConfigurationIsChecked(t *testing.T) {
 		{func(m *spec.ServedModel) { m.Name = "a:predict" }, `the model's name is "a:predict"`},
 		{func(m *spec.ServedModel) { m.Digest = "sha256:../../etc" }, `the digest of model one is "sha256:../../etc"`},
 		{func(m *spec.ServedModel) { m.Repository.Name = "" }, "model one has no repository"},
-		{func(*spec.ServedModel) {}, "there are two models named one"},
 	} {
 		bad := good
 		c.change(&bad)

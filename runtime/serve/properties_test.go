@@ -107,7 +107,7 @@ func TestNoVersionIsUsedAfterItsEnd(t *testing.T) {
 			for range 300 {
 				switch name := []string{"one", "two"}[random.IntN(2)]; random.IntN(8) {
 				case 0:
-					_ = s.Models().Unload(name)
+					_ = s.Models().Unload(t.Context(), name, "")
 				case 1, 2:
 					_ = s.Models().Load(t.Context(), served(name, letters[random.IntN(4)]))
 				default:

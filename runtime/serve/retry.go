@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"trainyard.dev/trainyard/runtime/spec"
 	"trainyard.dev/trainyard/runtime/store"
 )
 
@@ -45,7 +44,7 @@ func lasting(err error) bool {
 }
 
 // loadProblem is what whoever asked for a load reads when it failed.
-func loadProblem(m spec.ServedModel, err error) error {
+func loadProblem(name string, err error) error {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
@@ -55,7 +54,7 @@ func loadProblem(m spec.ServedModel, err error) error {
 	} else if _, gone := errors.AsType[*store.NotFoundError](err); gone {
 		status = http.StatusNotFound
 	}
-	return &problem{status: status, message: fmt.Sprintf("model %s, version %s, is not loaded: %v", m.Name, m.Version(), err)}
+	return &problem{status: status, message: fmt.Sprintf("model %s is not loaded: %v", clipped(name), err)}
 }
 
 func jitter() float64 { return rand.Float64() }

@@ -41,6 +41,8 @@ type Options struct {
 	IdleTimeout       time.Duration
 	// LoadTimeout bounds one attempt to load a model.
 	LoadTimeout time.Duration
+	// Batching is for networks that gain by it.
+	Batching Batching
 
 	// Stop says how the server ends.
 	Stop Stopping
@@ -61,6 +63,7 @@ func Defaults() Options {
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		LoadTimeout:       10 * time.Minute,
+		Batching:          Batching{Rows: 64, Delay: time.Millisecond},
 		Stop: Stopping{
 			Quiet:    3 * time.Second,
 			Least:    5 * time.Second,
@@ -100,9 +103,22 @@ func newServer(o Options, open func(context.Context, spec.ServedModel) (*version
 		shutdown:    make(chan struct{}),
 	}
 	s.metrics = newMetrics(s.predictions)
-	s.models = newModels(open, o.Log, s.metrics)
+	s.models = newModels(s.prepared(open), o.Log, s.metrics)
 	s.metrics.watch(s.models)
 	return s
+}
+
+// prepared returns open for versions that count and batch as the server does.
+func (s *Server) prepared(open func(context.Context, spec.ServedModel) (*version, error)) func(context.Context, spec.ServedModel) (*version, error) {
+	return func(ctx context.Context, m spec.ServedModel) (*version, error) {
+		v, err := open(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		v.batched(s.options.Batching)
+		v.executed = s.metrics.executions(m)
+		return v, nil
+	}
 }
 
 // Models returns what the server serves.
@@ -137,12 +153,17 @@ func (s *Server) paths() map[string]methods {
 		"/v1/models/{model}":   {http.MethodGet: s.counted(s.modelStatus)},
 		"/v2/repository/index": {http.MethodPost: s.counted(s.index)},
 
-		"/v1/models/{model}:predict":                  {http.MethodPost: s.counted(s.predict)},
-		"/v2/models/{model}/ready":                    {http.MethodGet: s.modelReady},
-		"/v2/models/{model}/infer":                    {http.MethodPost: s.counted(s.infer)},
-		"/v2/models/{model}/versions/{version}":       {http.MethodGet: s.counted(s.modelMetadata)},
-		"/v2/models/{model}/versions/{version}/ready": {http.MethodGet: s.modelReady},
-		"/v2/models/{model}/versions/{version}/infer": {http.MethodPost: s.counted(s.infer)},
+		"/v1/models/{model}:predict":                   {http.MethodPost: s.counted(s.predict)},
+		"/v2/models/stats":                             {http.MethodGet: s.counted(s.modelStatistics)},
+		"/v2/models/{model}/stats":                     {http.MethodGet: s.counted(s.modelStatistics)},
+		"/v2/models/{model}/config":                    {http.MethodGet: s.counted(s.modelConfig)},
+		"/v2/models/{model}/ready":                     {http.MethodGet: s.modelReady},
+		"/v2/models/{model}/infer":                     {http.MethodPost: s.counted(s.infer)},
+		"/v2/models/{model}/versions/{version}":        {http.MethodGet: s.counted(s.modelMetadata)},
+		"/v2/models/{model}/versions/{version}/stats":  {http.MethodGet: s.counted(s.modelStatistics)},
+		"/v2/models/{model}/versions/{version}/config": {http.MethodGet: s.counted(s.modelConfig)},
+		"/v2/models/{model}/versions/{version}/ready":  {http.MethodGet: s.modelReady},
+		"/v2/models/{model}/versions/{version}/infer":  {http.MethodPost: s.counted(s.infer)},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gonum.org/v1/gonum/blas/blas32"
 
@@ -23,8 +24,15 @@ type version struct {
 	signature
 	model   spec.ServedModel
 	network *nn.Network
+	// header is the value of versionHeader.
+	header []string
 	// workspaces[i] are for up to 1<<i rows.
 	workspaces [9]sync.Pool
+	// batcher is nil when requests are computed one by one.
+	batcher    *batcher
+	statistics statistics
+	// executed is told the rows of each computation.
+	executed func(rows int)
 	// uses counts the requests that run on it, and the registry's own hold.
 	uses  atomic.Int64
 	close func()
@@ -33,7 +41,7 @@ type version struct {
 // newVersion returns a version with one use, the caller's. Closing runs after
 // the last.
 func newVersion(m spec.ServedModel, s signature, n *nn.Network, closing func()) *version {
-	v := &version{signature: s, model: m, network: n, close: closing}
+	v := &version{signature: s, model: m, network: n, header: []string{m.Version()}, close: closing, executed: func(int) {}}
 	v.uses.Store(1)
 	return v
 }
@@ -48,20 +56,56 @@ func (v *version) release() {
 	}
 }
 
+// batched makes requests for a model that gains by it share computations.
+func (v *version) batched(b Batching) {
+	b.Rows = min(b.Rows, chunk)
+	if b.suits(v.network) {
+		v.batcher = &batcher{Batching: b, outputs: v.outputs, compute: func(x blas32.General) []float32 {
+			return v.execute(make([]float32, 0, x.Rows*v.outputs), x)
+		}}
+	}
+}
+
 // predict computes the outputs of all rows of x. They lie in b.y.
 func (v *version) predict(ctx context.Context, x blas32.General, b *buffers) (blas32.General, error) {
+	b.phases.decoded, b.phases.rows = time.Now(), x.Rows
+	var err error
+	if v.batcher != nil && x.Rows < v.batcher.Rows {
+		err = v.batcher.predict(ctx, x, b)
+		b.phases.computed = time.Now()
+	} else {
+		err = v.alone(ctx, x, b)
+		b.phases.computed = time.Now()
+		b.phases.inferred = b.phases.computed.Sub(b.phases.decoded)
+	}
+	if err == nil {
+		err = finite(b.y, v.outputs)
+	}
+	return general(x.Rows, v.outputs, b.y), err
+}
+
+// alone computes the rows of one request.
+func (v *version) alone(ctx context.Context, x blas32.General, b *buffers) error {
 	b.y = b.y[:0]
 	for from := 0; from < x.Rows; from += chunk {
-		if err := ctx.Err(); err != nil {
-			return blas32.General{}, &problem{status: statusClientGone, message: "the client is gone: " + err.Error()}
+		if ctx.Err() != nil {
+			return clientGone(ctx)
 		}
 		rows := min(chunk, x.Rows-from)
-		b.y = v.appendOutputs(b.y, general(rows, x.Cols, x.Data[from*x.Cols:(from+rows)*x.Cols]))
+		b.y = v.execute(b.y, general(rows, x.Cols, x.Data[from*x.Cols:(from+rows)*x.Cols]))
 	}
-	if err := finite(b.y, v.outputs); err != nil {
-		return blas32.General{}, err
-	}
-	return general(x.Rows, v.outputs, b.y), nil
+	return nil
+}
+
+func clientGone(ctx context.Context) error {
+	return &problem{status: statusClientGone, message: "the client is gone: " + ctx.Err().Error()}
+}
+
+// execute is appendOutputs that counts.
+func (v *version) execute(dst []float32, x blas32.General) []float32 {
+	v.statistics.executions.Add(1)
+	v.executed(x.Rows)
+	return v.appendOutputs(dst, x)
 }
 
 func (v *version) appendOutputs(dst []float32, x blas32.General) []float32 {

@@ -3,6 +3,8 @@ package spec
 // Serve is what a server loads when it starts. The controller keeps it in the
 // service's ConfigMap, as JSON under [ServeKey].
 type Serve struct {
+	// Models to load. Those of one name are versions of one model, which answer
+	// side by side.
 	Models []ServedModel `json:"models"`
 }
 
@@ -16,6 +18,31 @@ type ServedModel struct {
 	// Repository and Digest say what to pull. The digest is the version.
 	Repository Repository `json:"repository"`
 	Digest     string     `json:"digest"`
+	// Weight is this version's share of the requests that name no version, in
+	// relation to the weights of the model's other versions, as in 90 and 10. A
+	// version without one, beside others that have one, answers only those who
+	// name it. If none has one, all have the same.
+	Weight int `json:"weight,omitzero"`
+	// NewContract admits the version even if its inputs and outputs don't fit
+	// those of the version that answers now.
+	NewContract bool `json:"newContract,omitzero"`
+}
+
+// LoadRequest is the body of POST /v2/repository/models/{model}/load: one
+// version, or in its place several that shall answer side by side. They take
+// the place of all that answered under the name before.
+type LoadRequest struct {
+	ServedModel
+	// Versions, if there are any, are loaded in place of the ServedModel above.
+	// Each may leave out its name.
+	Versions []ServedModel `json:"versions,omitempty"`
+}
+
+// UnloadRequest is the body of POST /v2/repository/models/{model}/unload. It may
+// be empty: then all versions go.
+type UnloadRequest struct {
+	// Digest of the one version that goes; the others stay, with their weights.
+	Digest string `json:"digest,omitempty"`
 }
 
 // Version is the short form of the digest that clients see as the model's
@@ -50,6 +77,8 @@ type ModelStatus struct {
 	Digest string `json:"digest,omitempty"`
 	// State is READY, LOADING or UNAVAILABLE.
 	State string `json:"state"`
+	// Weight as it was asked for.
+	Weight int `json:"weight,omitzero"`
 	// Reason says, for a model that is not READY, what went wrong last.
 	Reason string `json:"reason,omitempty"`
 }

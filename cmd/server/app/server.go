@@ -109,6 +109,8 @@ func parse(args []string, out io.Writer, o *serve.Options) (settings, error) {
 	f.DurationVar(&o.ReadTimeout, "read-timeout", o.ReadTimeout, "longest time to read a whole request")
 	f.DurationVar(&o.WriteTimeout, "write-timeout", o.WriteTimeout, "longest time to answer a request")
 	f.DurationVar(&o.IdleTimeout, "idle-timeout", o.IdleTimeout, "longest time that a connection may be idle")
+	f.IntVar(&o.Batching.Rows, "max-batch-size", o.Batching.Rows, "most rows of several requests that are computed at once, from 2 to 256, for networks that gain by it; 0: batch nothing")
+	f.DurationVar(&o.Batching.Delay, "max-batch-delay", o.Batching.Delay, "longest time that a request waits for others to be computed with")
 	f.DurationVar(&o.LoadTimeout, "load-timeout", o.LoadTimeout, "longest time of one attempt to load a model")
 	f.DurationVar(&o.Stop.Quiet, "stop-quiet", o.Stop.Quiet, "when stopping: how long no request may have come")
 	f.DurationVar(&o.Stop.Least, "stop-least", o.Stop.Least, "when stopping: how long to go on in any case")
