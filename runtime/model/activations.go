@@ -60,10 +60,14 @@ func (b *builder) identity() (blas32.General, error) {
 }
 
 func (b *builder) gelu(s step) error {
-	if a := s.attribute("approximate"); a != nil && string(a.S) != "none" {
-		return fmt.Errorf("approximation %.20q is not supported; export the exact GELU", a.S)
+	switch approximation := string(s.attribute("approximate").GetS()); approximation {
+	case "", "none":
+		return b.activation(nn.Activation{Kind: nn.GELU})
+	case "tanh":
+		return b.activation(nn.Activation{Kind: nn.GELUTanh})
+	default:
+		return fmt.Errorf("approximation %.20q is not supported", approximation)
 	}
-	return b.activation(nn.Activation{Kind: nn.GELU})
 }
 
 func (b *builder) softmax(s step) error {

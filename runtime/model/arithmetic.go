@@ -207,21 +207,6 @@ func (b *builder) scaler(s step) error {
 	return b.normalize(offset, scale)
 }
 
-// linearRegressor is scikit-learn's linear model: a row of coefficients for each
-// target.
-func (b *builder) linearRegressor(s step) error {
-	if a := s.attribute("post_transform"); a != nil && string(a.S) != "NONE" {
-		return fmt.Errorf("post_transform %.20q is not supported", a.S)
-	}
-	weight, bias := s.attribute("coefficients").GetFloats(), s.attribute("intercepts").GetFloats()
-	targets := int(min(s.int("targets", 1), maxWidth))
-	if targets < 1 || len(weight) == 0 || len(weight)%targets != 0 || bias != nil && len(bias) != targets {
-		return fmt.Errorf("%d coefficients and %d intercepts do not make %d targets", len(weight), len(bias), targets)
-	}
-	columns := len(weight) / targets
-	return b.dense(blas32.General{Rows: targets, Cols: columns, Stride: columns, Data: weight}, bias)
-}
-
 func (b *builder) batchNormalization(s step) error {
 	if s.computed != 0 || s.int("training_mode", 0) != 0 {
 		return errors.New("only batch normalization of the data, as it is after training, can be read; export the model for inference")

@@ -22,6 +22,7 @@ const (
 // Element types of ONNX.
 const (
 	onnxFloat  = 1
+	onnxInt32  = 6
 	onnxInt64  = 7
 	onnxDouble = 11
 )
@@ -97,6 +98,8 @@ func (e *encoder) activation(name string, a nn.Activation) {
 	case nn.Linear:
 	case nn.GELU:
 		e.gelu(name)
+	case nn.GELUTanh:
+		e.geluTanh(name)
 	case nn.LeakyReLU, nn.ELU:
 		n := e.node(name, activationOperators[a.Kind])
 		n.Attribute = append(n.Attribute, floatAttribute("alpha", a.Alpha))
@@ -113,6 +116,19 @@ func (e *encoder) gelu(name string) {
 	x := e.value
 	e.node(name+".div", "Div", e.scalar(name+".sqrt2", math.Sqrt2))
 	e.node(name+".erf", "Erf")
+	e.node(name+".add", "Add", e.scalar(name+".one", 1))
+	e.node(name+".mul", "Mul", x)
+	e.node(name, "Mul", e.scalar(name+".half", 0.5))
+}
+
+// geluTanh is x/2 * (1 + tanh(sqrt(2/pi)*(x + 0.044715*x^3))).
+func (e *encoder) geluTanh(name string) {
+	x := e.value
+	e.node(name+".pow", "Pow", e.scalar(name+".three", 3))
+	e.node(name+".cube", "Mul", e.scalar(name+".factor", 0.044715))
+	e.node(name+".sum", "Add", x)
+	e.node(name+".scale", "Mul", e.scalar(name+".root", float32(math.Sqrt(2/math.Pi))))
+	e.node(name+".tanh", "Tanh")
 	e.node(name+".add", "Add", e.scalar(name+".one", 1))
 	e.node(name+".mul", "Mul", x)
 	e.node(name, "Mul", e.scalar(name+".half", 0.5))

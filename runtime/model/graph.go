@@ -18,6 +18,7 @@ type graph struct {
 	name      string
 	input     *onnxpb.Value
 	output    string
+	classes   []string // labels of the outputs, if it tells
 	nodes     int
 	producers map[string]*onnxpb.Node
 	constants map[string]*onnxpb.Tensor
@@ -26,8 +27,8 @@ type graph struct {
 // step is a node on the way from the graph's input to its output.
 type step struct {
 	*onnxpb.Node
-	// operator is the node's type; for a chain of nodes that was recognized as
-	// one function, its name.
+	// operator is the node's type; for nodes that were recognized as one
+	// function, its name.
 	operator string
 	// computed is which input is on the way. The others are constants.
 	computed int
@@ -116,7 +117,8 @@ func indexGraph(pb *onnxpb.Graph) (*graph, error) {
 			continue
 		}
 		if g.input != nil {
-			return nil, fmt.Errorf("it has several inputs (%.40q, %.40q); a model has one, with a row for each sample", g.input.Name, input.Name)
+			return nil, fmt.Errorf("it has several inputs (%.40q, %.40q); a model has one, with a row for each sample. "+
+				"(tf2onnx makes inputs of a Keras Normalization layer's constants; from a SavedModel it does not)", g.input.Name, input.Name)
 		}
 		g.input = input
 	}
@@ -124,7 +126,8 @@ func indexGraph(pb *onnxpb.Graph) (*graph, error) {
 		return nil, errors.New("the graph has no input")
 	}
 	var err error
-	g.output, err = chooseOutput(pb.Output)
+	g.output, err = g.chooseOutput(pb.Output)
+	g.classes = g.classLabels(pb.Output)
 	return g, err
 }
 
@@ -147,18 +150,19 @@ func constantOf(n *onnxpb.Node) *onnxpb.Tensor {
 }
 
 // chooseOutput takes the output that holds numbers: scikit-learn's classifiers
-// give a label as well.
-func chooseOutput(outputs []*onnxpb.Value) (string, error) {
+// give a label as well, and make a map of the numbers unless told not to.
+func (g *graph) chooseOutput(outputs []*onnxpb.Value) (string, error) {
 	if len(outputs) == 1 {
-		return outputs[0].Name, nil
+		return g.unzipped(outputs[0].Name), nil
 	}
 	numbers := slices.DeleteFunc(slices.Clone(outputs), func(o *onnxpb.Value) bool {
-		return o.GetType().GetTensorType().GetElemType() != onnxFloat
+		kind := o.GetType().GetTensorType().GetElemType()
+		return kind != onnxFloat && kind != onnxDouble && g.unzipped(o.Name) == o.Name
 	})
 	if len(numbers) != 1 {
 		return "", fmt.Errorf("the graph has %d outputs, %d of them float; a model has one", len(outputs), len(numbers))
 	}
-	return numbers[0].Name, nil
+	return g.unzipped(numbers[0].Name), nil
 }
 
 // chain returns the steps from the input to the output. It walks backwards, so
@@ -177,7 +181,7 @@ func (g *graph) chain() ([]step, error) {
 		if _, supported := operators[operatorOf(node)]; !supported && len(node.Output) > 1 {
 			return nil, fmt.Errorf("%s: %w", describe(node), errUnsupported)
 		}
-		if value != node.Output[0] {
+		if value != node.Output[min(resultOf(node), len(node.Output)-1)] {
 			return nil, fmt.Errorf("%s: only its first output can be used, not %.80q", describe(node), value)
 		}
 		s, before, err := g.step(node)
@@ -192,13 +196,16 @@ func (g *graph) chain() ([]step, error) {
 
 // step returns a node as a step, and the value that it computes from.
 func (g *graph) step(n *onnxpb.Node) (step, string, error) {
-	if x, ok := g.matchGELU(n); ok {
-		return step{Node: n, operator: "Gelu"}, x, nil
+	if kind, x, ok := g.matchActivation(n); ok {
+		return step{Node: n, operator: kind.String()}, x, nil
 	}
 	if x, ok := g.matchBinary(n); ok {
 		return step{Node: n, operator: binaryClasses}, x, nil
 	}
 	s, found := step{Node: n, operator: operatorOf(n)}, 0
+	if s.operator == "Reshape" && len(n.Input) == 2 && !g.isConstant(n.Input[0]) {
+		return s, n.Input[0], nil // the shape may be computed, too
+	}
 	for i, input := range n.Input {
 		if input != "" && !g.isConstant(input) {
 			s.computed = i
@@ -209,6 +216,14 @@ func (g *graph) step(n *onnxpb.Node) (step, string, error) {
 		return s, "", fmt.Errorf("%s computes from %d computed values; only a chain of layers can be read, where each computes from the one before", describe(n), found)
 	}
 	return s, n.Input[s.computed], nil
+}
+
+// resultOf is which of its outputs a node computes numbers to.
+func resultOf(n *onnxpb.Node) int {
+	if operatorOf(n) == linearClassifier {
+		return 1 // the first are labels
+	}
+	return 0
 }
 
 func operatorOf(n *onnxpb.Node) string {

@@ -77,6 +77,8 @@ var operators = map[string]func(*builder, step) error{
 
 	"ai.onnx.ml.Scaler":          (*builder).scaler,
 	"ai.onnx.ml.LinearRegressor": (*builder).linearRegressor,
+	linearClassifier:             (*builder).linearClassifier,
+	"ai.onnx.ml.Normalizer":      (*builder).normalizer,
 
 	"Relu":      activate(nn.ReLU, 0),
 	"LeakyRelu": activate(nn.LeakyReLU, 0.01),
@@ -84,6 +86,8 @@ var operators = map[string]func(*builder, step) error{
 	"Sigmoid":   activate(nn.Sigmoid, 0),
 	"Tanh":      activate(nn.Tanh, 0),
 	"Gelu":      (*builder).gelu,
+	"GELU":      activate(nn.GELU, 0), // of several nodes
+	"GELUTanh":  activate(nn.GELUTanh, 0),
 	"Softmax":   (*builder).softmax,
 
 	binaryClasses: (*builder).binaryClasses,

@@ -43,10 +43,19 @@ type Golden struct {
 // maxMetadataBytes bounds what is read: a million columns with their names fit.
 const maxMetadataBytes = 64 << 20
 
-func readMetadata(files *files, defaultName string) (Metadata, error) {
+// metadata is what a graph says about its network.
+func (g *graph) metadata(n *nn.Network) Metadata {
+	m := Metadata{Name: g.name}
+	if len(g.classes) == max(2, n.Outputs()) {
+		m.Classes = g.classes
+	}
+	return m
+}
+
+func readMetadata(files *files, otherwise Metadata) (Metadata, error) {
 	data, err := files.read(metadataFile, maxMetadataBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Metadata{Name: defaultName}, nil
+		return otherwise, nil
 	}
 	if err != nil {
 		return Metadata{}, err

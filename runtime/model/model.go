@@ -68,10 +68,11 @@ func Write(dir string, m *Model) error {
 // network must not be used after [Model.Close].
 //
 // model.onnx may come from any program: a chain of Gemm, MatMul, Add, Sub, Mul,
-// Div, BatchNormalization, Relu, LeakyRelu, Elu, Gelu, Sigmoid, Tanh, Softmax
-// and of what changes nothing in it, with weights in the file or beside it. An
-// error names the node or the tensor that does not fit. Without model.json, the
-// metadata holds only the graph's name.
+// Div, BatchNormalization, Relu, LeakyRelu, Elu, Gelu, Sigmoid, Tanh, Softmax,
+// of scikit-learn's Scaler, LinearRegressor and LinearClassifier, and of what
+// changes nothing in it, with weights in the file or beside it. An error names
+// the node or the tensor that does not fit. Without model.json, the metadata
+// holds only the graph's name and a classifier's labels.
 func Open(dir string) (*Model, error) {
 	files, err := openFiles(dir)
 	if err != nil {
@@ -94,7 +95,7 @@ func open(files *files) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", graphFile, err)
 	}
-	metadata, err := readMetadata(files, graph.name)
+	metadata, err := readMetadata(files, graph.metadata(network))
 	if err == nil {
 		err = metadata.validate(network)
 	}

@@ -20,9 +20,10 @@ const (
 	Sigmoid                         // 1/(1+exp(-x))
 	Tanh                            // tanh(x)
 	Softmax                         // exp(x_i)/sum_j exp(x_j) over the outputs of one row
+	GELUTanh                        // GELU with Phi(x) = (1+tanh(sqrt(2/pi)*(x+0.044715*x^3)))/2, as some exported models have it
 )
 
-var activationNames = [...]string{"Linear", "ReLU", "LeakyReLU", "ELU", "GELU", "Sigmoid", "Tanh", "Softmax"}
+var activationNames = [...]string{"Linear", "ReLU", "LeakyReLU", "ELU", "GELU", "Sigmoid", "Tanh", "Softmax", "GELUTanh"}
 
 // String returns the kind's word in a recipe, such as "ReLU".
 func (k ActivationKind) String() string {
@@ -102,6 +103,11 @@ func (a Activation) applyRow(v []float32) {
 		for i, x := range v {
 			v[i] = x * normalCDF(x)
 		}
+	case GELUTanh:
+		for i, x := range v {
+			phi, _ := tanhCDF(x)
+			v[i] = x * phi
+		}
 	case Sigmoid:
 		for i, x := range v {
 			v[i] = sigmoid(x)
@@ -132,7 +138,7 @@ func (a Activation) back(z, y, dy blas32.General) {
 // needsSums tells whether back looks at the arguments, and not only at the
 // results.
 func (a Activation) needsSums() bool {
-	return a.Kind == LeakyReLU || a.Kind == ELU || a.Kind == GELU
+	return a.Kind == LeakyReLU || a.Kind == ELU || a.Kind == GELU || a.Kind == GELUTanh
 }
 
 func (a Activation) backRow(z, y, dy []float32) {
@@ -155,6 +161,11 @@ func (a Activation) backRow(z, y, dy []float32) {
 	case GELU: // d/dx x*Phi(x) = Phi(x) + x*phi(x)
 		for i, x := range z {
 			dy[i] *= normalCDF(x) + x*normalDensity(x)
+		}
+	case GELUTanh:
+		for i, x := range z {
+			phi, slope := tanhCDF(x)
+			dy[i] *= phi + x*slope
 		}
 	case Sigmoid:
 		for i, s := range y {
@@ -203,6 +214,15 @@ func sigmoid(x float32) float32 {
 
 func normalCDF(x float32) float32 {
 	return float32(0.5 * math.Erfc(-float64(x)/math.Sqrt2))
+}
+
+// tanhCDF is GELUTanh's approximation of the normal distribution function, and
+// its derivative.
+func tanhCDF(x float32) (phi, slope float32) {
+	const a, b = 0.7978845608028654, 0.044715 // a is sqrt(2/pi)
+	v := float64(x)
+	t := math.Tanh(a * (v + b*v*v*v))
+	return float32((1 + t) / 2), float32((1 - t*t) / 2 * a * (1 + 3*b*v*v))
 }
 
 func normalDensity(x float32) float32 {

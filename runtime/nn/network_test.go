@@ -90,6 +90,7 @@ func TestActivationsFarOut(t *testing.T) {
 		{Activation{Kind: Sigmoid}, -200, 0}, {Activation{Kind: Sigmoid}, 200, 1},
 		{Activation{Kind: Tanh}, -200, -1}, {Activation{Kind: Tanh}, 200, 1},
 		{Activation{Kind: GELU}, -200, 0}, {Activation{Kind: GELU}, 200, 200},
+		{Activation{Kind: GELUTanh}, -200, 0}, {Activation{Kind: GELUTanh}, 200, 200},
 		{Activation{Kind: ELU, Alpha: 1}, -200, -1}, {Activation{Kind: ReLU}, -inf, 0},
 		{Activation{Kind: ReLU}, nan, nan}, {Activation{Kind: LeakyReLU, Alpha: .2}, nan, nan},
 	} {

@@ -101,6 +101,8 @@ func referenceActivation(a Activation, z []float64) []float64 {
 			}
 		case GELU:
 			y[i] = v * (1 + math.Erf(v/math.Sqrt(2))) / 2
+		case GELUTanh:
+			y[i] = v / (1 + math.Exp(-2*math.Sqrt(2/math.Pi)*(v+0.044715*v*v*v)))
 		case Sigmoid:
 			y[i] = 1 / (1 + math.Exp(-v))
 		case Tanh:

@@ -441,6 +441,7 @@ type Attribute struct {
 	T             *Tensor                `protobuf:"bytes,5,opt,name=t,proto3" json:"t,omitempty"`
 	Floats        []float32              `protobuf:"fixed32,7,rep,packed,name=floats,proto3" json:"floats,omitempty"`
 	Ints          []int64                `protobuf:"varint,8,rep,packed,name=ints,proto3" json:"ints,omitempty"`
+	Strings       [][]byte               `protobuf:"bytes,9,rep,name=strings,proto3" json:"strings,omitempty"`
 	Type          Attribute_Type         `protobuf:"varint,20,opt,name=type,proto3,enum=trainyard.onnx.Attribute_Type" json:"type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -525,6 +526,13 @@ func (x *Attribute) GetInts() []int64 {
 	return nil
 }
 
+func (x *Attribute) GetStrings() [][]byte {
+	if x != nil {
+		return x.Strings
+	}
+	return nil
+}
+
 func (x *Attribute) GetType() Attribute_Type {
 	if x != nil {
 		return x.Type
@@ -537,9 +545,11 @@ func (x *Attribute) GetType() Attribute_Type {
 type Tensor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Dims  []int64                `protobuf:"varint,1,rep,packed,name=dims,proto3" json:"dims,omitempty"`
-	// 1: float, 7: int64, 11: double.
+	// 1: float, 6: int32, 7: int64, 8: string, 11: double.
 	DataType   int32     `protobuf:"varint,2,opt,name=data_type,json=dataType,proto3" json:"data_type,omitempty"`
 	FloatData  []float32 `protobuf:"fixed32,4,rep,packed,name=float_data,json=floatData,proto3" json:"float_data,omitempty"`
+	Int32Data  []int32   `protobuf:"varint,5,rep,packed,name=int32_data,json=int32Data,proto3" json:"int32_data,omitempty"`
+	StringData [][]byte  `protobuf:"bytes,6,rep,name=string_data,json=stringData,proto3" json:"string_data,omitempty"`
 	Int64Data  []int64   `protobuf:"varint,7,rep,packed,name=int64_data,json=int64Data,proto3" json:"int64_data,omitempty"`
 	Name       string    `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`
 	RawData    []byte    `protobuf:"bytes,9,opt,name=raw_data,json=rawData,proto3" json:"raw_data,omitempty"`
@@ -598,6 +608,20 @@ func (x *Tensor) GetDataType() int32 {
 func (x *Tensor) GetFloatData() []float32 {
 	if x != nil {
 		return x.FloatData
+	}
+	return nil
+}
+
+func (x *Tensor) GetInt32Data() []int32 {
+	if x != nil {
+		return x.Int32Data
+	}
+	return nil
+}
+
+func (x *Tensor) GetStringData() [][]byte {
+	if x != nil {
+		return x.StringData
 	}
 	return nil
 }
@@ -1005,7 +1029,7 @@ const file_onnx_proto_rawDesc = "" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x17\n" +
 	"\aop_type\x18\x04 \x01(\tR\x06opType\x127\n" +
 	"\tattribute\x18\x05 \x03(\v2\x19.trainyard.onnx.AttributeR\tattribute\x12\x16\n" +
-	"\x06domain\x18\a \x01(\tR\x06domain\"\xd6\x02\n" +
+	"\x06domain\x18\a \x01(\tR\x06domain\"\xf0\x02\n" +
 	"\tAttribute\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x11\n" +
 	"\x01f\x18\x02 \x01(\x02H\x00R\x01f\x88\x01\x01\x12\x11\n" +
@@ -1013,7 +1037,8 @@ const file_onnx_proto_rawDesc = "" +
 	"\x01s\x18\x04 \x01(\fR\x01s\x12$\n" +
 	"\x01t\x18\x05 \x01(\v2\x16.trainyard.onnx.TensorR\x01t\x12\x16\n" +
 	"\x06floats\x18\a \x03(\x02R\x06floats\x12\x12\n" +
-	"\x04ints\x18\b \x03(\x03R\x04ints\x122\n" +
+	"\x04ints\x18\b \x03(\x03R\x04ints\x12\x18\n" +
+	"\astrings\x18\t \x03(\fR\astrings\x122\n" +
 	"\x04type\x18\x14 \x01(\x0e2\x1e.trainyard.onnx.Attribute.TypeR\x04type\"o\n" +
 	"\x04Type\x12\r\n" +
 	"\tUNDEFINED\x10\x00\x12\t\n" +
@@ -1029,12 +1054,16 @@ const file_onnx_proto_rawDesc = "" +
 	"\x04INTS\x10\a\x12\v\n" +
 	"\aSTRINGS\x10\bB\x04\n" +
 	"\x02_fB\x04\n" +
-	"\x02_i\"\xf0\x02\n" +
+	"\x02_i\"\xb0\x03\n" +
 	"\x06Tensor\x12\x12\n" +
 	"\x04dims\x18\x01 \x03(\x03R\x04dims\x12\x1b\n" +
 	"\tdata_type\x18\x02 \x01(\x05R\bdataType\x12\x1d\n" +
 	"\n" +
 	"float_data\x18\x04 \x03(\x02R\tfloatData\x12\x1d\n" +
+	"\n" +
+	"int32_data\x18\x05 \x03(\x05R\tint32Data\x12\x1f\n" +
+	"\vstring_data\x18\x06 \x03(\fR\n" +
+	"stringData\x12\x1d\n" +
 	"\n" +
 	"int64_data\x18\a \x03(\x03R\tint64Data\x12\x12\n" +
 	"\x04name\x18\b \x01(\tR\x04name\x12\x19\n" +
