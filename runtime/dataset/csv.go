@@ -166,7 +166,6 @@ func (c *csvColumns) addRow(row []string, line int) error {
 func (c *csvColumns) addRecord(record string, line int) error {
 	if c.plain {
 		if label, ok := c.readPlain(record); ok {
-			c.table.lastLine = line
 			return c.table.addLabel(label, line)
 		}
 	}
@@ -179,14 +178,14 @@ func (c *csvColumns) addRecord(record string, line int) error {
 // byte once, which is what makes it fast. If it is not ok, nothing has changed.
 func (c *csvColumns) readPlain(record string) (label cell, ok bool) {
 	t := c.table
-	start := len(t.values)
-	t.values = slices.Grow(t.values, len(t.columns.names))[:start+len(t.columns.names)]
-	values := t.values[start:]
+	start := len(t.values.tail)
+	t.values.tail = slices.Grow(t.values.tail, len(t.columns.names))[:start+len(t.columns.names)]
+	values := t.values.tail[start:]
 	for i, slot := range c.slots {
 		var length int
 		if slot >= 0 {
 			if values[slot], length, ok = shortDecimal(record); !ok {
-				t.values = t.values[:start]
+				t.values.tail = t.values.tail[:start]
 				return label, false
 			}
 		} else if length = strings.IndexByte(record, ','); length < 0 {
@@ -196,13 +195,13 @@ func (c *csvColumns) readPlain(record string) (label cell, ok bool) {
 			label = textCell(record[:length])
 		}
 		if last := i == len(c.slots)-1; last != (length == len(record)) {
-			t.values = t.values[:start]
+			t.values.tail = t.values.tail[:start]
 			return label, false
 		}
 		record = record[min(len(record), length+1):]
 	}
 	if label.missing() {
-		t.values = t.values[:start]
+		t.values.tail = t.values.tail[:start]
 		return label, false
 	}
 	return label, true

@@ -206,8 +206,8 @@ func FuzzPlainRows(f *testing.F) {
 		if fmt.Sprint(errs[0]) != fmt.Sprint(errs[1]) {
 			t.Fatalf("%v, %v", errs[0], errs[1])
 		}
-		if errs[0] == nil && fmt.Sprint(tables[0].values, tables[0].labels) != fmt.Sprint(tables[1].values, tables[1].labels) {
-			t.Fatalf("%v %v, %v %v", tables[0].values, tables[0].labels, tables[1].values, tables[1].labels)
+		if errs[0] == nil && fmt.Sprint(tables[0].values.tail, tables[0].labels.tail) != fmt.Sprint(tables[1].values.tail, tables[1].labels.tail) {
+			t.Fatalf("%v %v, %v %v", tables[0].values.tail, tables[0].labels.tail, tables[1].values.tail, tables[1].labels.tail)
 		}
 	})
 }

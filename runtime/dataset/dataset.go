@@ -39,12 +39,14 @@ type Options struct {
 	// SourceName is what users call the source; errors start with it. Default:
 	// the path.
 	SourceName string
-	// MaxBytes bounds the memory that the numbers of the table may take, as
-	// float32. 0: no bound. A small compressed file can hold a large table.
-	MaxBytes int64
+	// MemoryBytes bounds the memory that the numbers of the table may take, 4
+	// bytes each. A larger table is kept in files in TemporaryDir, of which the
+	// kernel has in memory what it has room for. 0: no bound.
+	MemoryBytes int64
 	// Credentials are for a source that is fetched.
 	Credentials remote.Credentials
-	// TemporaryDir has room for what is fetched. Default: the system's.
+	// TemporaryDir has room for what is fetched, and for the rows that memory has
+	// no room for. Default: the system's.
 	TemporaryDir string
 }
 
@@ -64,6 +66,27 @@ type Set struct {
 	Train, Validation Part
 	// Digest is "sha256:" and the hash of the source's bytes as they are stored.
 	Digest string
+
+	numbers []*numbers // of both parts
+}
+
+// Close gives up the rows of both parts, which must not be used any more.
+func (s *Set) Close() error {
+	var err error
+	for _, n := range s.numbers {
+		err = errors.Join(err, n.close())
+	}
+	return err
+}
+
+// MemoryBytes is how much memory the rows take. Those in files take none that
+// the kernel could not have back.
+func (s *Set) MemoryBytes() int64 {
+	var sum int64
+	for _, n := range s.numbers {
+		sum += bytesOf(n.tail)
+	}
+	return sum
 }
 
 // Part is a set of rows.
@@ -110,8 +133,18 @@ func read(ctx context.Context, path string, o Options) (*Set, error) {
 
 	t, err := readTable(src, o)
 	if err != nil {
-		return nil, src.explain(err, t.rowCount())
+		return nil, errors.Join(src.explain(err, t.rowCount()), t.close())
 	}
+	set, err := t.prepare(o)
+	if err != nil {
+		return nil, errors.Join(err, t.close())
+	}
+	set.Digest = src.Digest()
+	return set, nil
+}
+
+// prepare makes a set of a table that was read.
+func (t *table) prepare(o Options) (*Set, error) {
 	classes, err := t.finishLabels()
 	if err != nil {
 		return nil, err
@@ -119,27 +152,31 @@ func read(ctx context.Context, path string, o Options) (*Set, error) {
 	if err := t.expand(); err != nil {
 		return nil, err
 	}
-	train, validation, err := t.split(o)
+	set, err := t.split(o)
 	if err != nil {
 		return nil, err
 	}
-	if err := fillMissing(o.Missing, train.X, validation.X, t.columns.names); err != nil {
-		return nil, err
+	set.Columns, set.Label, set.Classes = t.columns.names, t.columns.labelName, classes
+	if err := set.scale(o); err != nil {
+		return nil, errors.Join(err, set.Close())
 	}
-	scaling, err := fitScaling(o.Scaling, train.X, t.columns.names)
-	if err != nil {
-		return nil, err
+	return set, nil
+}
+
+// scale fills in what is missing and scales what is there.
+func (s *Set) scale(o Options) (err error) {
+	if err := fillMissing(o.Missing, s.Train.X, s.Validation.X, s.Columns); err != nil {
+		return err
 	}
-	for _, part := range []Part{train, validation} {
-		if err := scaling.apply(part.X, t.columns.names); err != nil {
-			return nil, err
+	if s.Scaling, err = fitScaling(o.Scaling, s.Train.X, s.Columns); err != nil {
+		return err
+	}
+	for _, part := range []Part{s.Train, s.Validation} {
+		if err := s.Scaling.apply(part.X, s.Columns); err != nil {
+			return err
 		}
 	}
-	return &Set{
-		Columns: t.columns.names, Label: t.columns.labelName, Classes: classes,
-		Scaling: scaling, Train: train, Validation: validation,
-		Digest: src.Digest(),
-	}, nil
+	return nil
 }
 
 func checkOptions(o Options) error {

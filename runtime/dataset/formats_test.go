@@ -21,7 +21,7 @@ import (
 func readFile(t *testing.T, name string, d spec.Dataset, target Target) (*Set, error) {
 	t.Helper()
 	d.Format = spec.Format(map[string]string{".npy": "NPY", ".npz": "NPZ", ".parquet": "Parquet"}[filepath.Ext(name)])
-	return Read(t.Context(), filepath.Join("testdata", name), Options{Dataset: d, Target: target, SourceName: "the source", MaxBytes: 1 << 20, TemporaryDir: t.TempDir()})
+	return Read(t.Context(), filepath.Join("testdata", name), Options{Dataset: d, Target: target, SourceName: "the source", MemoryBytes: 1 << 20, TemporaryDir: t.TempDir()})
 }
 
 // TestForeignFiles reads what NumPy and Arrow wrote (see testdata/make.py).
@@ -62,7 +62,7 @@ func TestForeignFiles(t *testing.T) {
 				Train:      Part{X: general(3, len(test.columns), test.x), Y: test.y},
 				Validation: Part{X: general(0, len(test.columns), nil)},
 			}
-			if diff := cmp.Diff(want, got); diff != "" {
+			if diff := cmp.Diff(want, got, values); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -203,7 +203,7 @@ func TestDamagedFiles(t *testing.T) {
 			}
 			d := spec.Dataset{Label: test.label, Features: []string{test.feature}}
 			d.Format = spec.Format(map[string]string{".npy": "NPY", ".npz": "NPZ", ".parquet": "Parquet"}[filepath.Ext(path)])
-			_, err := Read(t.Context(), path, Options{Dataset: d, MaxBytes: 1 << 20})
+			_, err := Read(t.Context(), path, Options{Dataset: d, MemoryBytes: 1 << 20})
 			if invalid := (*InvalidError)(nil); err == nil && must || err != nil && !errors.As(err, &invalid) {
 				t.Fatalf("%s %s: %v", test.file, what, err)
 			}
@@ -255,7 +255,7 @@ func FuzzFormats(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, format uint8, label, feature string) {
 		set, err := Read(t.Context(), write(t, string(data)), Options{
 			Dataset: spec.Dataset{Format: formats[int(format)%len(formats)], Label: label, Features: []string{feature}, Missing: &spec.Missing{Policy: spec.FillConstant}},
-			Target:  Target(format >> 7), MaxBytes: 1 << 20,
+			Target:  Target(format >> 7), MemoryBytes: 1 << 20,
 		})
 		if err != nil {
 			if invalid := (*InvalidError)(nil); !errors.As(err, &invalid) {

@@ -25,7 +25,7 @@ func FuzzRead(f *testing.F) {
 				Label: label, Header: &header, ValidationFraction: float64(choice&1) * 0.4,
 				Scaling: []spec.Scaling{spec.NoScaling, spec.StandardScaling, spec.MinMaxScaling}[choice>>2%3],
 			},
-			Target: Target(choice >> 1 & 1), MaxBytes: 1 << 24,
+			Target: Target(choice >> 1 & 1), MemoryBytes: 1 << 24,
 		}
 		set, err := Read(t.Context(), write(t, string(data)), o)
 		if err != nil {

@@ -22,7 +22,7 @@ func TestOneHot(t *testing.T) {
 		}), Y: []float32{5, 6, 7}},
 		Validation: Part{X: general(0, 5, nil)},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, values); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"errors"
 	"math"
 	"unicode/utf8"
 )
@@ -50,14 +51,33 @@ func (t *table) expand() error {
 	if err := t.checkExpanded(names); err != nil {
 		return err
 	}
-	expanded := make([]float32, 0, len(t.labels)*len(names))
-	for i := range t.labels {
-		for k, v := range t.values[i*len(widths) : (i+1)*len(widths)] {
-			expanded = appendExpanded(expanded, v, positions[k], widths[k])
+	t.columns.names = names
+	return t.replaceValues(func(values []float32, expanded *numbers) error {
+		var row []float32
+		for ; len(values) > 0; values = values[len(widths):] {
+			row = row[:0]
+			for k, v := range values[:len(widths)] {
+				row = appendExpanded(row, v, positions[k], widths[k])
+			}
+			if err := expanded.append(row...); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+}
+
+// replaceValues puts new numbers, which are made from the old ones, in their
+// place.
+func (t *table) replaceValues(from func(values []float32, to *numbers) error) error {
+	values, err := t.values.all()
+	if err != nil {
+		return err
 	}
-	t.values, t.columns.names = expanded, names
-	return nil
+	to := numbers{memory: t.values.memory}
+	err = errors.Join(from(values, &to), t.values.close())
+	t.values = to
+	return err
 }
 
 func (t *table) hasOneHot() bool {
@@ -69,14 +89,10 @@ func (t *table) hasOneHot() bool {
 	return false
 }
 
-// checkExpanded finds names that stand for two columns, and tables that don't
-// fit in memory any more.
+// checkExpanded finds names that stand for two columns.
 func (t *table) checkExpanded(names []string) error {
 	if len(names) == 0 {
 		return invalidf("the features in oneHot have no values; the columns are empty")
-	}
-	if size := 4 * int64(len(t.labels)) * int64(len(names)); t.maxBytes > 0 && size > t.maxBytes {
-		return invalidf("with a column for each category (%d columns in all), the table takes %d MiB of memory, but there are only %d MiB for it; give the training more memory, or use oneHot for features with fewer values", len(names), size>>20, t.maxBytes>>20)
 	}
 	seen := make(map[string]bool, len(names))
 	for _, name := range names {

@@ -106,7 +106,7 @@ func TestSplitFollowsSeed(t *testing.T) {
 		o.Target, o.ValidationFraction, o.Seed = Classes, 0.3, seed
 		return mustRead(t, classRows(50, 50), o).Validation.X.Data
 	}
-	if diff := cmp.Diff(read(7), read(7)); diff != "" {
+	if diff := cmp.Diff(read(7), read(7), values); diff != "" {
 		t.Error("the same seed drew other rows:", diff)
 	}
 	if cmp.Equal(read(7), read(8)) {

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -12,22 +13,21 @@ import (
 // the labels. Of a one-hot feature, the number is the position of its category;
 // a NaN stands for a missing value that is filled in later.
 type table struct {
-	columns  columns
-	target   Target
-	missing  *spec.Missing
-	maxBytes int64
+	columns columns
+	target  Target
+	missing *spec.Missing
 
-	lastLine int // that was added
-
-	values  []float32
-	labels  []float32 // numbers, or positions in classes.names
+	values  numbers
+	labels  numbers // or positions in classes.names
 	classes classes
+	row     []float32 // that is being added
 	// categories has for each feature the categories, if it is one-hot.
 	categories []*classes
 }
 
 func newTable(c columns, o Options) *table {
-	t := &table{columns: c, target: o.Target, missing: o.Missing, maxBytes: o.MaxBytes, categories: make([]*classes, len(c.names))}
+	m := &memory{limit: o.MemoryBytes, dir: o.TemporaryDir}
+	t := &table{columns: c, target: o.Target, missing: o.Missing, values: numbers{memory: m}, labels: numbers{memory: m}, categories: make([]*classes, len(c.names))}
 	for k, oneHot := range c.oneHot {
 		if oneHot {
 			t.categories[k] = &classes{}
@@ -36,39 +36,34 @@ func newTable(c columns, o Options) *table {
 	return t
 }
 
-func (t *table) rowCount() int { return len(t.labels) }
+func (t *table) rowCount() int { return t.labels.len() }
+
+func (t *table) close() error { return errors.Join(t.values.close(), t.labels.close()) }
 
 // add takes a row: the cells of the features, and last the label's.
 func (t *table) add(cells []cell, line int) error {
-	if err := t.checkSize(line); err != nil {
-		return err
-	}
-	t.lastLine = line
 	if t.missing != nil && t.missing.Policy == spec.DropRow && slices.ContainsFunc(cells, cell.missing) {
 		return nil
 	}
 	features := cells[:len(cells)-1]
+	t.row = t.row[:0]
 	for k := range features {
 		v, err := t.feature(k, features[k], line)
 		if err != nil {
 			return err.at(line, t.columns.names[k])
 		}
-		t.values = append(t.values, v)
+		t.row = append(t.row, v)
+	}
+	if err := t.values.append(t.row...); err != nil {
+		return err
 	}
 	return t.addLabel(cells[len(features)], line)
-}
-
-func (t *table) checkSize(line int) error {
-	if t.maxBytes > 0 && 4*int64(len(t.values)+len(t.labels)) > t.maxBytes {
-		return invalidf("the table up to here takes %d MiB of memory, which is all there is for it; give the training more memory, or use fewer rows or columns", t.maxBytes>>20).at(line, "")
-	}
-	return nil
 }
 
 // sameColumns returns an empty table that can be appended to t.
 func (t *table) sameColumns() *table {
 	part := *t
-	part.values, part.labels, part.maxBytes, part.lastLine = nil, nil, 0, 0
+	part.values, part.labels, part.row = numbers{}, numbers{}, nil
 	// How many classes of numbers are too many is known of the whole only.
 	part.classes = classes{text: true}
 	part.categories = make([]*classes, len(t.categories))
@@ -83,6 +78,7 @@ func (t *table) sameColumns() *table {
 // append adds the rows of a part, whose classes and categories may have other
 // positions.
 func (t *table) append(part *table) error {
+	values, labels := part.values.tail, part.labels.tail
 	for k, categories := range part.categories {
 		if categories == nil {
 			continue
@@ -91,9 +87,9 @@ func (t *table) append(part *table) error {
 		if err != nil {
 			return err.at(err.Row, t.columns.names[k])
 		}
-		for i := k; i < len(part.values); i += len(part.categories) {
-			if v := part.values[i]; !math.IsNaN(float64(v)) {
-				part.values[i] = positions[int(v)]
+		for i := k; i < len(values); i += len(part.categories) {
+			if v := values[i]; !math.IsNaN(float64(v)) {
+				values[i] = positions[int(v)]
 			}
 		}
 	}
@@ -102,13 +98,14 @@ func (t *table) append(part *table) error {
 		if err != nil {
 			return err.at(err.Row, t.columns.labelName)
 		}
-		for i, y := range part.labels {
-			part.labels[i] = positions[int(y)]
+		for i, y := range labels {
+			labels[i] = positions[int(y)]
 		}
 	}
-	t.values = append(t.values, part.values...)
-	t.labels = append(t.labels, part.labels...)
-	return t.checkSize(part.lastLine)
+	if err := t.values.append(values...); err != nil {
+		return err
+	}
+	return t.labels.append(labels...)
 }
 
 // renumber finds the position of each name of a part in the whole.
@@ -157,13 +154,12 @@ func (t *table) addLabel(c cell, line int) error {
 	if err != nil {
 		return err.at(line, t.columns.labelName)
 	}
-	t.labels = append(t.labels, y)
-	return nil
+	return t.labels.append(y)
 }
 
 // finishLabels puts the classes in order. It returns nil for Numbers.
 func (t *table) finishLabels() ([]string, error) {
-	if len(t.labels) == 0 {
+	if t.rowCount() == 0 {
 		return nil, invalidf("every row misses a value, so missing.policy DropRow leaves none; leave columns out, or use another policy")
 	}
 	if t.target != Classes {
@@ -173,8 +169,9 @@ func (t *table) finishLabels() ([]string, error) {
 		return nil, invalidf("every row has the same label %s; there is nothing to learn", quote(t.classes.names[0])).at(0, t.columns.labelName)
 	}
 	position := t.classes.sort()
-	for i, y := range t.labels {
-		t.labels[i] = float32(position[int(y)])
+	labels, err := t.labels.all()
+	for i, y := range labels {
+		labels[i] = float32(position[int(y)])
 	}
-	return t.classes.names, nil
+	return t.classes.names, err
 }

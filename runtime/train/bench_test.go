@@ -24,18 +24,23 @@ func BenchmarkGather(b *testing.B) {
 		{"784-512-256-10", 784, 10000, 128, []int32{512, 256, 10}},
 	} {
 		f := benchmarkFit(b, c.inputs, c.rows, c.batch, c.units)
-		batch := func(i int) []int {
-			from := i * int(c.batch) % (c.rows - int(c.batch))
-			return f.order[from : from+int(c.batch)]
+		f.startAt(0)
+		next := func() batch {
+			b := f.next(int(c.batch))
+			if b.x.Rows < int(c.batch) {
+				f.startAt(0)
+				b = f.next(int(c.batch))
+			}
+			return b
 		}
 		b.Run(fmt.Sprintf("%s/gather", c.name), func(b *testing.B) {
-			for i := range b.N {
-				f.gather(batch(i))
+			for range b.N {
+				next()
 			}
 		})
 		b.Run(fmt.Sprintf("%s/step", c.name), func(b *testing.B) {
-			for i := range b.N {
-				if err := f.makeStep(batch(i)); err != nil {
+			for range b.N {
+				if err := f.makeStep(next()); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -64,7 +69,7 @@ func benchmarkFit(b *testing.B, inputs, rows int, batch int32, units []int32) *f
 	if err != nil {
 		b.Fatal(err)
 	}
-	f.shuffle()
+	f.startAt(0)
 	return f
 }
 

@@ -38,7 +38,7 @@ func checkData(job spec.Train, set *dataset.Set) error {
 // cannot hold beside the dataset.
 func checkMemory(job spec.Train, set *dataset.Set, limit int64) error {
 	const perNumber = 4 // bytes
-	table := perNumber * (float64(len(set.Train.X.Data)) + float64(len(set.Validation.X.Data)))
+	table := float64(set.MemoryBytes())
 	need := perNumber * (numbersToTrain(job, len(set.Columns), batchRows(job.Training, set)) + numbersToMeasure(job, set))
 	if limit > 0 && table+need > float64(limit) {
 		return networkInvalid("training this network takes %s beside the dataset's %s, but the trainer may use %s: make layers or batchSize smaller, or give the job more memory", bytesText(need), bytesText(table), bytesText(float64(limit)))
@@ -46,13 +46,12 @@ func checkMemory(job spec.Train, set *dataset.Set, limit int64) error {
 	return nil
 }
 
-// memoryNeeded estimates how many bytes a run takes: the table twice, as reading
-// and splitting it does, the network, and the program itself.
+// memoryNeeded estimates how many bytes a run takes: its rows twice, if they are
+// in memory, as slices that grow do, the network, and the program itself.
 func memoryNeeded(job spec.Train, set *dataset.Set) float64 {
 	const perNumber, program = 4, 64 << 20
-	table := float64(len(set.Train.X.Data) + len(set.Validation.X.Data))
 	network := numbersToTrain(job, len(set.Columns), batchRows(job.Training, set)) + numbersToMeasure(job, set)
-	return perNumber*(2*table+network) + program
+	return 2*float64(set.MemoryBytes()) + perNumber*network + program
 }
 
 // numbersToTrain estimates how many numbers training holds: for each weight its

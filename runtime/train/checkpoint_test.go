@@ -41,7 +41,7 @@ func everything(source string) spec.Train {
 
 func readSet(t *testing.T, job spec.Train) *dataset.Set {
 	t.Helper()
-	set, err := read(t.Context(), job, 0)
+	set, err := read(t.Context(), job, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ type fit struct {
 	position
 	metrics map[string]float64 // of the last epoch that was measured
 
-	order   []int     // of this epoch's rows
+	order   *order    // of this epoch's rows
 	weights []float32 // of the rows' losses; nil: 1
 	batch   batch
 
@@ -80,7 +80,7 @@ func newFit(job spec.Train, set *dataset.Set, monitor *Monitor) (*fit, error) {
 		dropout:   dropout,
 		stopping:  newStopping(t.EarlyStopping, network),
 		position:  position{Epoch: 1},
-		order:     make([]int, set.Train.X.Rows),
+		order:     newOrder(set.Train.X.Rows, set.Train.X.Cols),
 		weights:   rowWeights(t, set),
 		batch:     newBatch(rows, set),
 		monitor:   monitor,
@@ -135,18 +135,17 @@ func (f *fit) run(ctx context.Context) error {
 
 // runEpoch makes the steps of the epoch that are left.
 func (f *fit) runEpoch(ctx context.Context) error {
-	if !f.takesAllRows() {
-		f.shuffle()
-	}
+	size, rows := batchRows(f.job.Training, f.set), f.set.Train.X.Rows
+	from := int(f.Step) * size
+	f.startAt(from)
 	if f.Step == 0 {
 		f.Loss, *f.dropout = 0, *stream(f.job.Training.Seed, "dropout", f.Epoch)
 	}
-	size := batchRows(f.job.Training, f.set)
-	for from := int(f.Step) * size; from < len(f.order); from += size {
+	for ; from < rows; from += size {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := f.makeStep(f.order[from:min(from+size, len(f.order))]); err != nil {
+		if err := f.makeStep(f.next(min(size, rows-from))); err != nil {
 			return err
 		}
 		f.keeper.stepped(f, f.pace.now)
@@ -154,25 +153,31 @@ func (f *fit) runEpoch(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// shuffle draws the order of the rows of this epoch.
-func (f *fit) shuffle() {
-	for i := range f.order {
-		f.order[i] = i
+// startAt goes to the row of that number in the epoch's order.
+func (f *fit) startAt(row int) {
+	if !f.takesAllRows() {
+		f.order.start(f.job.Training.Seed, f.Epoch)
+		f.order.skip(row)
 	}
-	random := rand.New(stream(f.job.Training.Seed, "order", f.Epoch))
-	random.Shuffle(len(f.order), func(i, j int) { f.order[i], f.order[j] = f.order[j], f.order[i] })
 }
 
-func (f *fit) makeStep(rows []int) error {
-	b := f.gather(rows)
+// next returns the next n rows in the epoch's order.
+func (f *fit) next(n int) batch {
+	if f.takesAllRows() {
+		return batch{x: f.set.Train.X, y: f.set.Train.Y, weights: f.weights}
+	}
+	return f.gather(f.order.next(n))
+}
+
+func (f *fit) makeStep(b batch) error {
 	loss := f.trainer.Gradients(b.x, b.y, b.weights)
 	f.Step++
 	if !isFinite(loss) {
 		return f.diverged(loss)
 	}
 	f.optimizer.Step()
-	f.Loss += loss * float64(len(rows))
-	if f.pace.add(len(rows), time.Now()) {
+	f.Loss += loss * float64(b.x.Rows)
+	if f.pace.add(b.x.Rows, time.Now()) {
 		f.report()
 	}
 	return nil
@@ -184,9 +189,6 @@ func (f *fit) makeStep(rows []int) error {
 // half as long again.
 func (f *fit) gather(rows []int) batch {
 	from, b := f.set.Train, f.batch
-	if f.takesAllRows() {
-		return batch{x: from.X, y: from.Y, weights: f.weights}
-	}
 	b.x.Rows, b.y = len(rows), b.y[:len(rows)]
 	for i, r := range rows {
 		copy(b.x.Data[i*b.x.Stride:(i+1)*b.x.Stride], from.X.Data[r*from.X.Stride:])

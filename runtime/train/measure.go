@@ -23,7 +23,8 @@ func (f *fit) measure(ctx context.Context) error {
 	}
 	f.metrics = measured
 	if _, ok := measured["Loss"]; !ok {
-		b := f.gather(f.order[:batchRows(f.job.Training, f.set)])
+		f.startAt(0)
+		b := f.next(batchRows(f.job.Training, f.set))
 		f.trainer.Gradients(b.x, b.y, b.weights) // to see where
 		return f.diverged(math.NaN())
 	}

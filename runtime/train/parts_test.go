@@ -267,32 +267,6 @@ func FuzzTerminationMessage(f *testing.F) {
 	})
 }
 
-// An epoch's order is a permutation that follows from seed and epoch alone.
-func TestOrder(t *testing.T) {
-	f := &fit{order: make([]int, 100)}
-	orders := map[int32][]int{}
-	for _, epoch := range []int32{1, 2, 1} {
-		f.Epoch = epoch
-		f.shuffle()
-		seen := make([]bool, 100)
-		for _, i := range f.order {
-			seen[i] = true
-		}
-		for i, s := range seen {
-			if !s {
-				t.Fatalf("row %d is missing in epoch %d", i, epoch)
-			}
-		}
-		if before, ok := orders[epoch]; ok && !cmp.Equal(before, f.order) {
-			t.Error("the order of an epoch does not repeat")
-		}
-		orders[epoch] = append([]int(nil), f.order...)
-	}
-	if cmp.Equal(orders[1], orders[2]) {
-		t.Error("two epochs have the same order")
-	}
-}
-
 func TestWeightsFollowTheSeed(t *testing.T) {
 	n := withDefaults(spec.Train{Network: spec.Network{Layers: []spec.Layer{layer(3, spec.ReLU)}}}).Network
 	weights := func(seed int64) []float32 {

@@ -52,7 +52,7 @@ func (m *Monitor) needs(bytes float64) {
 
 // report tells the monitor where f is.
 func (f *fit) report() {
-	rows, batch, epochs := int64(len(f.order)), int64(batchRows(f.job.Training, f.set)), f.job.Training.Epochs
+	rows, batch, epochs := int64(f.set.Train.X.Rows), int64(batchRows(f.job.Training, f.set)), f.job.Training.Epochs
 	seen := min(f.Step*batch, rows)
 	p := &spec.Progress{
 		Epoch:            f.Epoch,

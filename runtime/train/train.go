@@ -30,11 +30,12 @@ type Options struct {
 	Monitor *Monitor
 	// CodeVersion is stored with the model.
 	CodeVersion string
-	// MemoryLimit is how many bytes the run may take; a dataset or network that
-	// would need more is refused. 0: no limit.
+	// MemoryLimit is how many bytes the run may take. A network that would need
+	// more is refused; of a dataset that would, the rows are kept in files. 0: no
+	// limit.
 	MemoryLimit int64
-	// TemporaryDir is where the model is written before it is pushed. Default:
-	// the system's.
+	// TemporaryDir is where the model is written before it is pushed, and rows that
+	// memory has no room for are kept. Default: the system's.
 	TemporaryDir string
 	// RegistryPatience is how long the run waits for a registry that does not
 	// answer. Default: 2 minutes.
@@ -90,10 +91,11 @@ func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
 		return result, err
 	}
 	o.Monitor.does("reads " + job.SourceName)
-	set, err := read(ctx, job, o.MemoryLimit)
+	set, err := read(ctx, job, o)
 	if err != nil {
 		return result, err
 	}
+	defer set.Close()
 	result.DatasetDigest = set.Digest
 	if err := errors.Join(checkData(job, set), checkMemory(job, set, o.MemoryLimit)); err != nil {
 		return result, err
@@ -128,7 +130,7 @@ func extended(ctx context.Context, by time.Duration) (context.Context, context.C
 	return longer, func() { stop(); cancel(nil) }
 }
 
-func read(ctx context.Context, job spec.Train, memoryLimit int64) (*dataset.Set, error) {
+func read(ctx context.Context, job spec.Train, o Options) (*dataset.Set, error) {
 	target := dataset.Numbers
 	if job.Training.Loss.ForClasses() {
 		target = dataset.Classes
@@ -138,9 +140,10 @@ func read(ctx context.Context, job spec.Train, memoryLimit int64) (*dataset.Set,
 		Target:     target,
 		Seed:       job.Training.Seed,
 		SourceName: job.SourceName,
-		// The other half is for splitting it, and for the network.
-		MaxBytes:    memoryLimit / 2,
-		Credentials: remote.EnvironmentCredentials(os.Environ()),
+		// The rest is for slices that grow by being copied, and for the network.
+		MemoryBytes:  o.MemoryLimit / 3,
+		TemporaryDir: o.TemporaryDir,
+		Credentials:  remote.EnvironmentCredentials(os.Environ()),
 	})
 	if invalid := (*dataset.InvalidError)(nil); errors.As(err, &invalid) {
 		return nil, invalidf(spec.ReasonDatasetInvalid, "%w", err)
