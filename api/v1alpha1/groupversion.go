@@ -41,6 +41,19 @@ const (
 	ModelServiceLabel = "trainyard.dev/model-service"
 )
 
+// What the operator says to the gateway, in the EndpointSlice that it makes for
+// each ModelService.
+const (
+	// GatewaySliceManager is the slice's endpointslice.kubernetes.io/managed-by:
+	// who keeps it, so that Kubernetes' own controller leaves it alone.
+	GatewaySliceManager = "trainyard.dev"
+	// StoppedAnnotation is on the slice of a ModelService that is stopped.
+	StoppedAnnotation = "trainyard.dev/stopped"
+	// HTTPPortName and GRPCPortName are what the Service's ports are called.
+	HTTPPortName = "http"
+	GRPCPortName = "grpc"
+)
+
 // FieldOwner is the field manager under which the operator applies objects.
 const FieldOwner = "trainyard"
 

@@ -77,6 +77,7 @@ func TestImportRules(t *testing.T) {
 		{"the numbers need gonum only", ours("runtime/nn"), []string{"gonum.org/v1/gonum", "gonum.org/v1/netlib"}, nil},
 		{"decisions depend on their arguments", ours("controllers/scaling", "controllers/routing"), []string{}, nil},
 		{"pods know nothing of Kubernetes", ours("runtime", "cmd/runtime", "cmd/trainer", "cmd/server"), nil, append(ours("api", "controllers"), "k8s.io", "sigs.k8s.io")},
+		{"the gateway decides nothing", ours("gateway", "cmd/gateway"), nil, append(ours("controllers/modelservice", "controllers/trainingjob", "controllers/scaling"), "sigs.k8s.io/controller-runtime")},
 		{"the controllers are apart", ours("controllers/trainingjob"), nil, ours("controllers/modelservice")},
 		{"and so the other way", ours("controllers/modelservice"), nil, ours("controllers/trainingjob")},
 	} {
@@ -100,13 +101,23 @@ func TestImportRules(t *testing.T) {
 
 func TestControllersUseOnlyTheContract(t *testing.T) {
 	for _, p := range list(t) {
-		if !under(p.ImportPath, ours("controllers", "api", "cmd/manager")...) {
+		if !under(p.ImportPath, ours("controllers", "api", "cmd/manager", "gateway", "cmd/gateway")...) {
 			continue
 		}
 		for _, dependency := range p.Deps {
 			if under(dependency, ours("runtime")...) && dependency != module+"runtime/spec" {
 				t.Errorf("%s reaches %s; of runtime it may use spec only", p.ImportPath, dependency)
 			}
+		}
+	}
+}
+
+// TestGatewayForwardsWithoutKubernetes leaves what is Kubernetes' to
+// gateway/cluster.
+func TestGatewayForwardsWithoutKubernetes(t *testing.T) {
+	for _, dependency := range list(t)[module+"gateway"].Deps {
+		if under(dependency, append(ours("api"), "k8s.io", "sigs.k8s.io")...) {
+			t.Errorf("gateway reaches %s", dependency)
 		}
 	}
 }
