@@ -6,7 +6,7 @@
 # Nothing is pulled, and nothing is in them but the programs.
 
 FROM scratch AS operator
-COPY bin/image/manager /
+COPY bin/image/manager bin/image/gateway /
 USER 65532:65532
 ENTRYPOINT ["/manager"]
 

@@ -99,7 +99,7 @@ $(CONFORMANCE)/installed: test/conformance/requirements.txt
 .PHONY: binaries
 binaries: $(OPENBLAS)/libopenblas.a ## Build the static binaries that go into the images
 	mkdir -p bin/image/runtime
-	$(BUILD) -o bin/image/ ./cmd/manager
+	$(BUILD) -o bin/image/ ./cmd/manager ./cmd/gateway
 	$(BUILD_OPENBLAS) -o bin/image/runtime/ ./cmd/runtime
 	ln -sf runtime bin/image/runtime/trainer
 	ln -sf runtime bin/image/runtime/server

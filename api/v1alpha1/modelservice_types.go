@@ -16,7 +16,8 @@ import (
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Replicas",type=string,JSONPath=`.status.replicas.summary`
 // +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.status.model.shortDigest`
-// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
+// +kubebuilder:printcolumn:name="Scale-Reason",type=string,JSONPath=`.status.replicas.reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$')",message="metadata.name of a ModelService becomes a Service's name: lower-case letters, digits and '-', beginning with a letter, 52 characters at most"
 type ModelService struct {
@@ -42,7 +43,7 @@ type ModelServiceSpec struct {
 	// +required
 	Model ModelSource `json:"model"`
 
-	// autoscaling bounds the number of pods. Example: {minReplicas: 1,
+	// autoscaling bounds the number of pods. Example: {minReplicas: 0,
 	// maxReplicas: 5}.
 	//
 	// +kubebuilder:default={}
@@ -55,6 +56,18 @@ type ModelServiceSpec struct {
 	//
 	// +optional
 	Resources corev1.ResourceRequirements `json:"resources,omitzero"`
+
+	// podTemplate adds to the server pods. Example: {nodeSelector: {disktype:
+	// ssd}, labels: {team: vision}}.
+	//
+	// +optional
+	PodTemplate PodTemplate `json:"podTemplate,omitzero"`
+
+	// stopped parks the service: it has no pods, and requests are refused with
+	// that reason, until it is false again. Default: false.
+	//
+	// +optional
+	Stopped bool `json:"stopped,omitempty"`
 }
 
 // ModelSource is where the model comes from: exactly one of its fields.
@@ -78,14 +91,35 @@ type TrainingJobReference struct {
 	Name string `json:"name"`
 }
 
+// ScalingMetric is what the number of pods follows.
+//
+// +kubebuilder:validation:Enum=Concurrency;RequestsPerSecond;CPU
+type ScalingMetric string
+
+// What the number of pods may follow.
+const (
+	// MetricConcurrency is how many requests are being answered at a time.
+	MetricConcurrency ScalingMetric = "Concurrency"
+	// MetricRequestsPerSecond is how many requests come in a second.
+	MetricRequestsPerSecond ScalingMetric = "RequestsPerSecond"
+	// MetricCPU is how much of their requested CPU the pods use. A standard
+	// HorizontalPodAutoscaler decides then.
+	MetricCPU ScalingMetric = "CPU"
+)
+
 // Autoscaling bounds the number of pods and says when there are enough.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",message="minReplicas must not be above maxReplicas"
+// +kubebuilder:validation:XValidation:rule="!has(self.metric) || self.metric != 'CPU' || !has(self.minReplicas) || self.minReplicas > 0",message="a service that scales by CPU can't scale to zero, as pods that aren't there use none: set minReplicas to 1, or metric to Concurrency"
+// +kubebuilder:validation:XValidation:rule="!has(self.idleTime) || (duration(self.idleTime) >= duration('1s') && duration(self.idleTime) <= duration('24h'))",message="idleTime must be from 1s to 24h"
+// +kubebuilder:validation:XValidation:rule="!has(self.stabilizationTime) || (duration(self.stabilizationTime) >= duration('1s') && duration(self.stabilizationTime) <= duration('1h'))",message="stabilizationTime must be from 1s to 1h"
 type Autoscaling struct {
-	// minReplicas is the least number of pods. Default: 1.
+	// minReplicas is the least number of pods. With 0, a service that nobody
+	// asks has no pods; a request that comes then starts one, and waits for it.
+	// Default: 1.
 	//
 	// +kubebuilder:default=1
-	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000
 	// +optional
 	MinReplicas *int32 `json:"minReplicas,omitempty"`
@@ -98,15 +132,62 @@ type Autoscaling struct {
 	// +optional
 	MaxReplicas *int32 `json:"maxReplicas,omitempty"`
 
+	// metric is what the number of pods follows: Concurrency, the requests that
+	// are being answered at a time; RequestsPerSecond; or CPU, for which a
+	// HorizontalPodAutoscaler is made, and the cluster needs metrics-server.
+	// Default: Concurrency.
+	//
+	// +kubebuilder:default=Concurrency
+	// +optional
+	Metric ScalingMetric `json:"metric,omitempty"`
+
 	// targetConcurrency is how many requests one pod should be answering at a
-	// time, on average: with more, pods are added; with fewer, removed. Default:
-	// 10.
+	// time, on average: past 70% of it pods are added; with fewer, removed.
+	// Default: 10.
 	//
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100000
 	// +optional
 	TargetConcurrency *int32 `json:"targetConcurrency,omitempty"`
+
+	// targetRequestsPerSecond is how many requests one pod should answer in a
+	// second, if metric is RequestsPerSecond: past 70% of it pods are added.
+	// Default: 200.
+	//
+	// +kubebuilder:default=200
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	TargetRequestsPerSecond *int32 `json:"targetRequestsPerSecond,omitempty"`
+
+	// targetCPUPercent is how much of their requested CPU the pods should use, if
+	// metric is CPU. Default: 80.
+	//
+	// +kubebuilder:default=80
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	TargetCPUPercent *int32 `json:"targetCPUPercent,omitempty"`
+
+	// idleTime is for how long nobody may have asked before the last pod goes,
+	// if minReplicas is 0. From 1s to 24h. Default: 1m. Example: 10m.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	IdleTime *metav1.Duration `json:"idleTime,omitempty"`
+
+	// stabilizationTime is what load is averaged over, and for how long fewer
+	// pods must have been enough before some go. Ten times that fast, pods are
+	// added when load doubles. From 1s to 1h. Default: 1m. Example: 5m.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	StabilizationTime *metav1.Duration `json:"stabilizationTime,omitempty"`
 }
 
 // ModelServiceStatus is how a ModelService does.
@@ -116,7 +197,8 @@ type ModelServiceStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions: Ready is true when the URL answers predictions;
+	// conditions: Ready is true when the URL answers predictions, or would after
+	// a pod was started for the request;
 	// Progressing is true while the pods are being brought to what the spec
 	// wants, and both say what they wait for.
 	//
@@ -140,6 +222,45 @@ type ModelServiceStatus struct {
 	//
 	// +optional
 	Replicas *ReplicaStatus `json:"replicas,omitempty"`
+
+	// gateway is where the gateway's pods listen for this service while it has
+	// no pods of its own.
+	//
+	// +optional
+	Gateway *GatewayPorts `json:"gateway,omitempty"`
+
+	// coldStart is how the last start from no pods went.
+	//
+	// +optional
+	ColdStart *ColdStart `json:"coldStart,omitempty"`
+}
+
+// GatewayPorts are the ports that the gateway's pods have for one service.
+type GatewayPorts struct {
+	// http is for V1 and V2 over REST.
+	//
+	// +required
+	HTTP int32 `json:"http"`
+
+	// grpc is for V2 over gRPC.
+	//
+	// +required
+	GRPC int32 `json:"grpc"`
+}
+
+// ColdStart is one start of a service from no pods.
+type ColdStart struct {
+	// time is when the first pod answered.
+	//
+	// +required
+	Time metav1.Time `json:"time"`
+
+	// took is how long that was after the request that started it. Example:
+	// 1.243s.
+	//
+	// +kubebuilder:validation:Type=string
+	// +required
+	Took metav1.Duration `json:"took"`
 }
 
 // ReplicaStatus counts pods, and says why there are as many.
@@ -159,10 +280,21 @@ type ReplicaStatus struct {
 	// +optional
 	Summary string `json:"summary,omitempty"`
 
-	// reason is why the last decision was for that many.
+	// reason is why the last decision was for that many, in one word: Minimum,
+	// Load, Burst, Maximum, Idle, Kept, Woken, CPU or Stopped.
 	//
 	// +optional
 	Reason string `json:"reason,omitempty"`
+
+	// message says the reason with the load that led to it.
+	//
+	// +optional
+	Message string `json:"message,omitempty"`
+
+	// decided is when the number last changed.
+	//
+	// +optional
+	Decided *metav1.Time `json:"decided,omitempty"`
 }
 
 // Conditions of a ModelService.
@@ -192,6 +324,14 @@ const (
 	ReasonModelUnavailable = "ModelUnavailable"
 	// ReasonPodFailing: a pod can't start or doesn't stay up.
 	ReasonPodFailing = "PodFailing"
+	// ReasonAsleep: there is no pod, and the next request starts one.
+	ReasonAsleep = "Asleep"
+	// ReasonStopped: the spec parks the service.
+	ReasonStopped = "Stopped"
+	// ReasonGatewayMissing: there is no pod, and no gateway that would start one.
+	ReasonGatewayMissing = "GatewayMissing"
+	// ReasonPortsExhausted: the gateway has no ports left.
+	ReasonPortsExhausted = "PortsExhausted"
 	// ReasonServing: the URL answers.
 	ReasonServing = "Serving"
 	// ReasonStable: nothing is changing.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,8 +12,11 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -43,6 +47,7 @@ type options struct {
 	metricsAddress, probeAddress string
 	leaderElection               bool
 	runtimeImage                 string
+	gatewayNamespace             string
 	registry                     spec.Repository
 	verbose                      bool
 }
@@ -52,6 +57,7 @@ func parseFlags() options {
 	pflag.StringVar(&o.runtimeImage, "runtime-image", "trainyard/runtime:dev", "image that holds the trainer and the server")
 	pflag.StringVar(&o.registry.Name, "registry", "registry.trainyard-system.svc:5000/models", "host[:port]/path of the OCI registry that models are pushed to, as pods reach it")
 	pflag.BoolVar(&o.registry.PlainHTTP, "registry-plain-http", false, "the registry does not speak TLS")
+	pflag.StringVar(&o.gatewayNamespace, "gateway-namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), "trainyard-system"), "namespace of the gateway's pods")
 	pflag.StringVar(&o.metricsAddress, "metrics-address", ":8080", "where Prometheus metrics are served; 0 for nowhere")
 	pflag.StringVar(&o.probeAddress, "probe-address", ":8081", "where /healthz and /readyz are served")
 	pflag.BoolVar(&o.leaderElection, "leader-election", false, "let only one of several managers work at a time")
@@ -89,13 +95,17 @@ func run() error {
 	if err := jobs.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the TrainingJob controller: %w", err)
 	}
+	pods := modelservice.NewHTTPServers(podTimeout)
 	services := &modelservice.Reconciler{
 		Client:   mgr.GetClient(),
 		Reader:   mgr.GetAPIReader(),
 		Recorder: recorder,
 		Runtime:  modelservice.Runtime{Image: o.runtimeImage, PlainHTTP: o.registry.PlainHTTP},
-		Servers:  modelservice.NewHTTPServers(podTimeout),
+		Servers:  pods,
+		Gateways: pods,
 		Now:      time.Now,
+
+		GatewayNamespace: o.gatewayNamespace,
 	}
 	if err := services.SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("setting up the ModelService controller: %w", err)
@@ -143,6 +153,11 @@ func cacheOptions() cache.Options {
 			&corev1.ConfigMap{}:  ours,
 			&appsv1.Deployment{}: ours,
 			&batchv1.Job{}:       ours,
+
+			&policyv1.PodDisruptionBudget{}:          ours,
+			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
+			// Kubernetes' own slices carry the labels of their Service.
+			&discoveryv1.EndpointSlice{}: {Label: labels.SelectorFromSet(labels.Set{discoveryv1.LabelManagedBy: v1alpha1.GatewaySliceManager})},
 		},
 	}
 }

@@ -9,13 +9,16 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	appsapply "k8s.io/client-go/applyconfigurations/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/controllers/ownership"
+	"trainyard.dev/trainyard/controllers/routing"
 )
 
 // application is how an object was last applied: the hash of what was wanted,
@@ -31,21 +34,49 @@ type application struct {
 type child struct {
 	live    client.Object
 	desired runtime.ApplyConfiguration
+	// since, if set, is the resourceVersion that the decision was made on: the
+	// object is left alone if anyone changed it since.
+	since string
+}
+
+// childrenOf are the service's objects, in the order in which they are made.
+func (r *Reconciler) childrenOf(service *v1alpha1.ModelService, seen observation) ([]child, error) {
+	configMap, err := buildConfigMap(service, servedModel(service, seen.resolution.model, r.Runtime.PlainHTTP))
+	if err != nil {
+		return nil, err
+	}
+	servers, err := buildDeployment(service, r.Runtime.Image, replicasFor(service, seen))
+	if err != nil {
+		return nil, err
+	}
+	name := metav1.ObjectMeta{Name: service.Name, Namespace: service.Namespace}
+	deployment := child{live: &appsv1.Deployment{ObjectMeta: name}, desired: servers}
+	if seen.decision.Replicas == 0 && seen.deployment != nil {
+		deployment.since = seen.deployment.ResourceVersion
+	}
+	return []child{
+		{live: &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: configMapName(service), Namespace: service.Namespace}}, desired: configMap},
+		{live: &corev1.Service{ObjectMeta: name}, desired: buildService(service)},
+		{live: &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: sliceName(service), Namespace: service.Namespace}},
+			desired: buildSlice(service, routing.Endpoints(gatewaysOf(seen.gateways), readyCount(seen.pods)))},
+		deployment,
+	}, nil
 }
 
 // applyChildren brings the service's objects to what they should be.
 func (r *Reconciler) applyChildren(ctx context.Context, service *v1alpha1.ModelService, seen observation) (obstacle, error) {
-	configMap, err := buildConfigMap(service, servedModel(service, seen.resolution.model, r.Runtime.PlainHTTP))
+	children, err := r.childrenOf(service, seen)
 	if err != nil {
 		return obstacle{}, err
 	}
-	for _, child := range []child{
-		{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: configMapName(service), Namespace: service.Namespace}}, configMap},
-		{&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: service.Name, Namespace: service.Namespace}}, buildService(service)},
-		{&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: service.Name, Namespace: service.Namespace}}, buildDeployment(service, r.Runtime.Image, seen.decision.Replicas)},
-	} {
+	for _, child := range children {
 		if blocked, err := r.apply(ctx, service, child); err != nil || blocked.reason != "" {
 			return blocked, err
+		}
+	}
+	for _, optional := range optionalChildren(service, seen) {
+		if err := r.applyOptional(ctx, service, optional); err != nil {
+			return obstacle{}, err
 		}
 	}
 	return obstacle{}, nil
@@ -71,6 +102,10 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ModelService, 
 	if exists && record.applied[kind] == now {
 		return obstacle{}, nil
 	}
+	deployment, isDeployment := child.desired.(*appsapply.DeploymentApplyConfiguration)
+	if isDeployment && child.since != "" {
+		deployment.WithResourceVersion(child.since)
+	}
 	err = r.Client.Apply(ctx, child.desired, client.FieldOwner(v1alpha1.FieldOwner), client.ForceOwnership)
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
@@ -79,6 +114,9 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ModelService, 
 		return obstacle{}, fmt.Errorf("applying %s %s: %w", kind, child.live.GetName(), err)
 	}
 	record.applied[kind] = now
+	if isDeployment && deployment.Generation != nil {
+		record.written = *deployment.Generation
+	}
 	return obstacle{}, nil
 }
 

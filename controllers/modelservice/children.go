@@ -73,12 +73,12 @@ func buildService(service *v1alpha1.ModelService) *coreapply.ServiceApplyConfigu
 			WithSelector(selectorOf(service)).
 			WithPorts(
 				coreapply.ServicePort().
-					WithName("http").
+					WithName(v1alpha1.HTTPPortName).
 					WithProtocol(corev1.ProtocolTCP).
 					WithPort(80).
 					WithTargetPort(intstr.FromInt32(spec.ServePort)),
 				coreapply.ServicePort().
-					WithName("grpc").
+					WithName(v1alpha1.GRPCPortName).
 					WithProtocol(corev1.ProtocolTCP).
 					// Tells gateways and meshes to speak HTTP/2 in the clear.
 					WithAppProtocol("kubernetes.io/h2c").
@@ -87,14 +87,18 @@ func buildService(service *v1alpha1.ModelService) *coreapply.ServiceApplyConfigu
 }
 
 // buildDeployment runs the servers. The number of replicas is decided
-// elsewhere and has this one writer. The model is not part of the pod template:
+// elsewhere and has this one writer; nil leaves it to a HorizontalPodAutoscaler.
+// The model is not part of the pod template:
 // another model is another ConfigMap, and pods that run are told of it.
-func buildDeployment(service *v1alpha1.ModelService, image string, replicas int32) *appsapply.DeploymentApplyConfiguration {
-	return appsapply.Deployment(service.Name, service.Namespace).
+func buildDeployment(service *v1alpha1.ModelService, image string, replicas *int32) (*appsapply.DeploymentApplyConfiguration, error) {
+	pod, err := podSpec(service, image)
+	if err != nil {
+		return nil, err
+	}
+	deployment := appsapply.Deployment(service.Name, service.Namespace).
 		WithLabels(labelsOf(service)).
 		WithOwnerReferences(ownerOf(service)).
 		WithSpec(appsapply.DeploymentSpec().
-			WithReplicas(replicas).
 			WithRevisionHistoryLimit(2).
 			WithSelector(metaapply.LabelSelector().WithMatchLabels(selectorOf(service))).
 			WithStrategy(appsapply.DeploymentStrategy().
@@ -103,17 +107,28 @@ func buildDeployment(service *v1alpha1.ModelService, image string, replicas int3
 					WithMaxUnavailable(intstr.FromInt32(0)).
 					WithMaxSurge(intstr.FromInt32(1)))).
 			WithTemplate(coreapply.PodTemplateSpec().
+				WithLabels(service.Spec.PodTemplate.Labels).
 				WithLabels(labelsOf(service)).
 				WithAnnotations(map[string]string{
 					"prometheus.io/scrape": "true",
 					"prometheus.io/port":   strconv.Itoa(spec.OperationsPort),
 				}).
-				WithSpec(podSpec(service, image))))
+				WithAnnotations(service.Spec.PodTemplate.Annotations).
+				WithSpec(pod)))
+	deployment.Spec.Replicas = replicas
+	return deployment, nil
 }
 
-func podSpec(service *v1alpha1.ModelService, image string) *coreapply.PodSpecApplyConfiguration {
-	return coreapply.PodSpec().
-		WithAutomountServiceAccountToken(false).
+func podSpec(service *v1alpha1.ModelService, image string) (*coreapply.PodSpecApplyConfiguration, error) {
+	pod, err := placed(service.Spec.PodTemplate)
+	if err != nil {
+		return nil, err
+	}
+	server, err := serverOf(service, image)
+	if err != nil {
+		return nil, err
+	}
+	pod.WithAutomountServiceAccountToken(false).
 		WithEnableServiceLinks(false).
 		WithTerminationGracePeriodSeconds(60).
 		WithSecurityContext(coreapply.PodSecurityContext().
@@ -122,15 +137,53 @@ func podSpec(service *v1alpha1.ModelService, image string) *coreapply.PodSpecApp
 			WithRunAsGroup(65532).
 			WithFSGroup(65532).
 			WithSeccompProfile(coreapply.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
-		WithContainers(serverOf(service, image)).
+		WithContainers(server).
 		WithVolumes(
 			coreapply.Volume().WithName("config").WithConfigMap(
 				coreapply.ConfigMapVolumeSource().WithName(configMapName(service))),
-			coreapply.Volume().WithName("cache").WithEmptyDir(coreapply.EmptyDirVolumeSource()))
+			coreapply.Volume().WithName("cache").WithEmptyDir(coreapply.EmptyDirVolumeSource())).
+		WithTopologySpreadConstraints(spreadOver(service, corev1.LabelHostname), spreadOver(service, corev1.LabelTopologyZone))
+	return pod, nil
 }
 
-func serverOf(service *v1alpha1.ModelService, image string) *coreapply.ContainerApplyConfiguration {
-	return coreapply.Container().
+// spreadOver asks that pods be spread over nodes or zones, if there is room.
+func spreadOver(service *v1alpha1.ModelService, topology string) *coreapply.TopologySpreadConstraintApplyConfiguration {
+	return coreapply.TopologySpreadConstraint().
+		WithMaxSkew(1).
+		WithTopologyKey(topology).
+		WithWhenUnsatisfiable(corev1.ScheduleAnyway).
+		WithLabelSelector(metaapply.LabelSelector().WithMatchLabels(selectorOf(service)))
+}
+
+// placed is a pod with what the user adds to it. The API's types and those that
+// are applied have the same JSON.
+func placed(template v1alpha1.PodTemplate) (*coreapply.PodSpecApplyConfiguration, error) {
+	pod := coreapply.PodSpec()
+	err := asApplied(corev1.PodSpec{
+		NodeSelector: template.NodeSelector, Tolerations: template.Tolerations, Affinity: template.Affinity,
+		PriorityClassName: template.PriorityClassName, ServiceAccountName: template.ServiceAccountName,
+		ImagePullSecrets: template.ImagePullSecrets,
+	}, pod)
+	return pod, err
+}
+
+func asApplied(from, to any) error {
+	encoded, err := json.Marshal(from)
+	if err == nil {
+		err = json.Unmarshal(encoded, to)
+	}
+	if err != nil {
+		return fmt.Errorf("taking over spec.podTemplate: %w", err)
+	}
+	return nil
+}
+
+func serverOf(service *v1alpha1.ModelService, image string) (*coreapply.ContainerApplyConfiguration, error) {
+	server := coreapply.Container()
+	if err := asApplied(service.Spec.PodTemplate.Env, &server.Env); err != nil {
+		return nil, err
+	}
+	return server.
 		WithName(serverContainer).
 		WithImage(image).
 		WithCommand("/server").
@@ -156,7 +209,7 @@ func serverOf(service *v1alpha1.ModelService, image string) *coreapply.Container
 			WithCapabilities(coreapply.Capabilities().WithDrop("ALL"))).
 		WithVolumeMounts(
 			coreapply.VolumeMount().WithName("config").WithMountPath(configDirectory).WithReadOnly(true),
-			coreapply.VolumeMount().WithName("cache").WithMountPath(cacheDirectory))
+			coreapply.VolumeMount().WithName("cache").WithMountPath(cacheDirectory)), nil
 }
 
 func serverResources(service *v1alpha1.ModelService) *coreapply.ResourceRequirementsApplyConfiguration {

@@ -12,12 +12,13 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -28,9 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
-	"trainyard.dev/trainyard/controllers/scaling"
 	"trainyard.dev/trainyard/controllers/story"
-	"trainyard.dev/trainyard/runtime/spec"
 )
 
 // samplePeriod is how often pods are asked for their load.
@@ -54,12 +53,17 @@ type Reconciler struct {
 	Recorder events.EventRecorder
 	// Runtime says what the pods run.
 	Runtime Runtime
-	// Servers talks to the pods.
-	Servers Servers
+	// Servers talks to the pods, and Gateways to those of the gateway.
+	Servers  Servers
+	Gateways Gateways
+	// GatewayNamespace is where the gateway's pods are.
+	GatewayNamespace string
 	// Now is the clock.
 	Now func() time.Time
 
 	memory memory
+	// polled is what the gateways told last, of all services.
+	polled poll
 }
 
 // +kubebuilder:rbac:groups=trainyard.dev,resources=modelservices,verbs=get;list;watch
@@ -68,6 +72,9 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs,verbs=get;list;watch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=services;configmaps,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
@@ -85,24 +92,52 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	if err != nil {
 		return fmt.Errorf("indexing ModelServices by TrainingJob: %w", err)
 	}
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ModelService{}, gatewayPortField, gatewayPortOf); err != nil {
+		return fmt.Errorf("indexing ModelServices by gateway port: %w", err)
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("modelservice").
 		For(&v1alpha1.ModelService{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ConfigMap{}).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(serviceOfPod)).
+		Owns(&discoveryv1.EndpointSlice{}).
+		Owns(&policyv1.PodDisruptionBudget{}).
+		Owns(&autoscalingv2.HorizontalPodAutoscaler{}).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfPod)).
 		Watches(&v1alpha1.TrainingJob{}, handler.EnqueueRequestsFromMapFunc(r.followersOf)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
 		Complete(r)
 }
 
-func serviceOfPod(_ context.Context, pod client.Object) []reconcile.Request {
+// servicesOfPod are all services for a pod of the gateway, which stands in each
+// one's slice, and the pod's own service otherwise.
+func (r *Reconciler) servicesOfPod(ctx context.Context, pod client.Object) []reconcile.Request {
+	if r.isGateway(pod) {
+		return r.allServices(ctx)
+	}
 	name := pod.GetLabels()[v1alpha1.ModelServiceLabel]
 	if name == "" {
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: pod.GetNamespace(), Name: name}}}
+}
+
+func (r *Reconciler) allServices(ctx context.Context) []reconcile.Request {
+	var all v1alpha1.ModelServiceList
+	if err := r.Client.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil {
+		log.FromContext(ctx).Error(err, "listing the ModelServices for a change of the gateway")
+		return nil
+	}
+	return requestsFor(all.Items)
+}
+
+func requestsFor(services []v1alpha1.ModelService) []reconcile.Request {
+	var requests []reconcile.Request
+	for i := range services {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&services[i])})
+	}
+	return requests
 }
 
 func (r *Reconciler) followersOf(ctx context.Context, training client.Object) []reconcile.Request {
@@ -112,11 +147,7 @@ func (r *Reconciler) followersOf(ctx context.Context, training client.Object) []
 		log.FromContext(ctx).Error(err, "listing the ModelServices that follow a TrainingJob", "trainingJob", training.GetName())
 		return nil
 	}
-	var requests []reconcile.Request
-	for i := range followers.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&followers.Items[i])})
-	}
-	return requests
+	return requestsFor(followers.Items)
 }
 
 // Reconcile finds the model, decides how many pods serve it, applies the
@@ -137,16 +168,38 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	if seen.resolution.model != nil {
-		r.scale(ctx, service, &seen)
-		if seen.obstacle, err = r.applyChildren(ctx, service, seen); err != nil {
-			return ctrl.Result{}, err
+		if seen.obstacle, err = r.bring(ctx, service, &seen); err != nil {
+			return again(err)
 		}
 		r.teach(ctx, service, seen)
 	}
 	if err := r.writeStatus(ctx, service, statusOf(service, seen)); err != nil {
-		return ctrl.Result{}, err
+		return again(err)
 	}
 	return ctrl.Result{RequeueAfter: pause(seen)}, nil
+}
+
+// conflictPause lets the cache hear of what another wrote.
+const conflictPause = 50 * time.Millisecond
+
+// again looks again soon if somebody wrote in between, as a gateway that woke
+// the service, or this controller when the cache is behind. That is no error:
+// what is there now is what to decide on.
+func again(err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: conflictPause}, nil
+	}
+	return ctrl.Result{}, err
+}
+
+// bring decides how many pods there should be, and makes the service's objects
+// what they should be.
+func (r *Reconciler) bring(ctx context.Context, service *v1alpha1.ModelService, seen *observation) (obstacle, error) {
+	r.scale(ctx, service, seen)
+	if blocked, err := r.ensurePorts(ctx, service); err != nil || blocked.reason != "" {
+		return blocked, err
+	}
+	return r.applyChildren(ctx, service, *seen)
 }
 
 // pause is when to look again, for what no watch tells: the pods' load, and
@@ -173,6 +226,9 @@ func (r *Reconciler) observe(ctx context.Context, service *v1alpha1.ModelService
 	}
 	if err == nil {
 		seen.deployment = &deployment
+	}
+	if seen.gateways, err = r.gatewayPods(ctx); err != nil {
+		return seen, err
 	}
 	seen.pods, err = r.listPods(ctx, service)
 	return seen, err
@@ -230,57 +286,6 @@ func (r *Reconciler) report(ctx context.Context, service *v1alpha1.ModelService,
 		}
 	}
 	return report
-}
-
-// scale samples the pods' load when it is time, and decides how many pods
-// there should be.
-func (r *Reconciler) scale(ctx context.Context, service *v1alpha1.ModelService, seen *observation) {
-	record := r.memory.of(client.ObjectKeyFromObject(service))
-	policy := policyOf(service.Spec.Autoscaling)
-	current := policy.Min
-	if service.Status.Replicas != nil {
-		current = service.Status.Replicas.Desired
-	}
-	if seen.now.Sub(record.sampled) >= samplePeriod/2 {
-		sample := record.sample(r.readings(ctx, seen.pods), readyCount(seen.pods), seen.now)
-		record.decision, record.state = scaling.Decide(policy, record.state, current, sample)
-		record.sampled = seen.now
-	}
-	seen.decision = record.decision
-}
-
-func policyOf(autoscaling v1alpha1.Autoscaling) scaling.Policy {
-	least := ptr.Deref(autoscaling.MinReplicas, 1)
-	return scaling.Policy{
-		Min:    least,
-		Max:    ptr.Deref(autoscaling.MaxReplicas, max(least, 10)),
-		Target: float64(ptr.Deref(autoscaling.TargetConcurrency, 10)),
-	}
-}
-
-// readings asks the ready pods for their load. A pod that does not answer is
-// missing from the result.
-func (r *Reconciler) readings(ctx context.Context, pods []podReport) map[types.UID]spec.Stats {
-	readings := map[types.UID]spec.Stats{}
-	var mutex sync.Mutex
-	var group sync.WaitGroup
-	for _, report := range pods {
-		if !report.ready() {
-			continue
-		}
-		group.Go(func() {
-			stats, err := r.Servers.Stats(ctx, report.pod)
-			if err != nil {
-				log.FromContext(ctx).V(1).Info("a server doesn't tell its load", "pod", report.pod.Name, "reason", err.Error())
-				return
-			}
-			mutex.Lock()
-			defer mutex.Unlock()
-			readings[report.pod.UID] = stats
-		})
-	}
-	group.Wait()
-	return readings
 }
 
 // teach tells running pods of the model, if they have another. A server that

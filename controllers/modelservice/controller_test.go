@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/controllers/routing"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -57,6 +60,22 @@ func (p *pods) Stats(_ context.Context, pod *corev1.Pod) (spec.Stats, error) {
 	return spec.Stats{}, errors.New("nobody listens")
 }
 
+// gateways plays the gateway's pods.
+type gateways struct {
+	mutex sync.Mutex
+	// reports are by pod; one that is missing doesn't answer.
+	reports map[string]routing.Report
+}
+
+func (g *gateways) Report(_ context.Context, pod *corev1.Pod) (routing.Report, error) {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	if report, ok := g.reports[pod.Name]; ok {
+		return report, nil
+	}
+	return routing.Report{}, errors.New("nobody listens")
+}
+
 // bench is a reconciler on the real API server, with the Deployment
 // controller, the kubelet and the servers played by the test.
 type bench struct {
@@ -65,6 +84,7 @@ type bench struct {
 	namespace string
 	recorder  *events.FakeRecorder
 	pods      *pods
+	gateways  *gateways
 	writes    int
 	now       time.Time
 }
@@ -72,8 +92,9 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	b := &bench{
 		t: t, namespace: server.Namespace(t), recorder: events.NewFakeRecorder(100),
-		pods: &pods{models: map[string]spec.ModelStatus{}, stats: map[string]spec.Stats{}},
-		now:  time.Now(),
+		pods:     &pods{models: map[string]spec.ModelStatus{}, stats: map[string]spec.Stats{}},
+		gateways: &gateways{reports: map[string]routing.Report{}},
+		now:      time.Now(),
 	}
 	counting := interceptor.NewClient(server.Client, interceptor.Funcs{
 		Apply: func(ctx context.Context, c client.WithWatch, object runtime.ApplyConfiguration, options ...client.ApplyOption) error {
@@ -84,9 +105,28 @@ func newBench(t *testing.T) *bench {
 			b.writes++
 			return c.SubResource(sub).Update(ctx, object, options...)
 		},
+		// The manager's cache has an index where the API server has none.
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			services, ok := list.(*v1alpha1.ModelServiceList)
+			if !ok {
+				return c.List(ctx, list, options...)
+			}
+			var fields client.MatchingFields
+			for _, option := range options {
+				if found, ok := option.(client.MatchingFields); ok {
+					fields = found
+				}
+			}
+			err := c.List(ctx, list, client.InNamespace(b.namespace))
+			services.Items = slices.DeleteFunc(services.Items, func(service v1alpha1.ModelService) bool {
+				port, filtered := fields[gatewayPortField]
+				return filtered && !slices.Contains(gatewayPortOf(&service), port)
+			})
+			return err
+		},
 	})
 	b.Reconciler = &Reconciler{
-		Client: counting, Reader: server.Client, Recorder: b.recorder, Servers: b.pods,
+		Client: counting, Reader: server.Client, Recorder: b.recorder, Servers: b.pods, Gateways: b.gateways, GatewayNamespace: b.namespace,
 		Runtime: Runtime{Image: "runtime:test", PlainHTTP: true},
 		Now:     func() time.Time { return b.now },
 	}
@@ -208,7 +248,7 @@ func TestFromWaitingToServing(t *testing.T) {
 	for _, child := range []struct {
 		name   string
 		object client.Object
-	}{{"digits", &deployment}, {"digits", &kubernetesService}, {"digits-serve", &configMap}} {
+	}{{"digits", &deployment}, {"digits", &kubernetesService}, {"digits-serve", &configMap}, {"digits-gateway", &discoveryv1.EndpointSlice{}}} {
 		if !b.get(child.name, child.object) || !metav1.IsControlledBy(child.object, service) {
 			t.Errorf("%T %s is not there, or not owned", child.object, child.name)
 		}
@@ -295,6 +335,7 @@ func TestScalesWithLoadAndOwnsTheNumber(t *testing.T) {
 	if got := replicas(); got != 3 {
 		t.Errorf("%d replicas after somebody scaled by hand, want 3 again", got)
 	}
+	b.told("ScaledByHand", "scaled to 1 by somebody else and is set back to 3")
 }
 
 func TestForeignObjectsAreLeftAlone(t *testing.T) {
@@ -324,7 +365,7 @@ func TestSameNameAgain(t *testing.T) {
 	}
 	b.createService(v1alpha1.Autoscaling{})
 	var service *v1alpha1.ModelService
-	for range 4 {
+	for range 5 {
 		service = b.pass()
 	}
 	for _, child := range []struct {
@@ -364,6 +405,16 @@ func TestSchemaRefuses(t *testing.T) {
 		{"bounds the wrong way round", func(s *v1alpha1.ModelService) {
 			s.Spec.Autoscaling = v1alpha1.Autoscaling{MinReplicas: new(int32(3)), MaxReplicas: new(int32(2))}
 		}, "minReplicas must not be above maxReplicas"},
+		{"an idle time that is none", func(s *v1alpha1.ModelService) {
+			s.Spec.Autoscaling.IdleTime = &metav1.Duration{Duration: time.Millisecond}
+		}, "idleTime must be from 1s to 24h"},
+		{"no window", func(s *v1alpha1.ModelService) {
+			s.Spec.Autoscaling.StabilizationTime = &metav1.Duration{}
+		}, "stabilizationTime must be from 1s to 1h"},
+		{"zero by CPU", func(s *v1alpha1.ModelService) {
+			s.Spec.Autoscaling = v1alpha1.Autoscaling{Metric: v1alpha1.MetricCPU, MinReplicas: new(int32(0))}
+		}, "can't scale to zero"},
+		{"an unknown metric", func(s *v1alpha1.ModelService) { s.Spec.Autoscaling.Metric = "Memory" }, "Unsupported value"},
 		{"a name that no Service can have", func(s *v1alpha1.ModelService) { s.Name = "9digits" }, "beginning with a letter"},
 		{"a name with a dot", func(s *v1alpha1.ModelService) { s.Name = "my.digits" }, "lower-case letters"},
 	} {

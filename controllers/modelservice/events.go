@@ -35,6 +35,7 @@ func kindOf(ready *metav1.Condition) string {
 	switch {
 	case ready.Status == metav1.ConditionTrue,
 		ready.Reason == v1alpha1.ReasonStarting,
+		ready.Reason == v1alpha1.ReasonStopped,
 		ready.Reason == v1alpha1.ReasonTrainingJobRunning:
 		return corev1.EventTypeNormal
 	}
@@ -44,6 +45,6 @@ func kindOf(ready *metav1.Condition) string {
 func scaled(before int32, after *v1alpha1.ReplicaStatus) story.Turn {
 	return story.Turn{
 		Kind: corev1.EventTypeNormal, Reason: "Scaled", Action: "Scale",
-		Message: fmt.Sprintf("from %d to %d pods: %s", before, after.Desired, after.Reason),
+		Message: fmt.Sprintf("from %d to %d pods: %s", before, after.Desired, after.Message),
 	}
 }

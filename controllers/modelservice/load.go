@@ -11,8 +11,8 @@ import (
 )
 
 // memory is what the controller remembers of its services from pass to pass:
-// the scaler's state and the pods' last readings. A restart forgets it, and
-// the scaler is made for that.
+// the scaler's state and what pods and gateways told last. A restart forgets it,
+// and the scaler is made for that.
 type memory struct {
 	mutex    sync.Mutex
 	services map[types.NamespacedName]*record
@@ -21,9 +21,13 @@ type memory struct {
 type record struct {
 	state    scaling.State
 	readings map[types.UID]spec.Stats
+	gateways map[types.UID]reading
 	sampled  time.Time
 	// decision is the last one, which holds between samples.
 	decision scaling.Decision
+	// written is the generation that the Deployment had after it was applied
+	// last, with decision's count; zero before.
+	written int64
 	// applied is what each object was last applied as.
 	applied map[string]application
 }
@@ -59,12 +63,54 @@ func concurrency(before, now spec.Stats) float64 {
 	return max(0, (now.BusySeconds-before.BusySeconds)/elapsed)
 }
 
-// sample sums up what the ready pods told, and remembers it.
-func (r *record) sample(readings map[types.UID]spec.Stats, ready int32, now time.Time) scaling.Sample {
-	total := 0.0
-	for uid, reading := range readings {
-		total += concurrency(r.readings[uid], reading)
+// rate is how many requests one pod answered in a second between two readings.
+func rate(before, now spec.Stats) float64 {
+	elapsed := now.UptimeSeconds - before.UptimeSeconds
+	if before.Started != now.Started || elapsed <= 0 {
+		return float64(now.InFlight)
 	}
-	r.readings = readings
-	return scaling.Sample{At: now, Ready: ready, Answered: int32(len(readings)), Concurrency: total}
+	return max(0, float64(now.Requests-before.Requests)/elapsed)
+}
+
+// wasAsked tells whether a pod was asked for anything between two readings.
+func wasAsked(before, now spec.Stats) bool {
+	return now.InFlight > 0 || now.Requests > requestsUntil(before.Started == now.Started, before.Requests)
+}
+
+// requestsUntil is the count that the one before stood at; that of another
+// process says nothing.
+func requestsUntil(same bool, count int64) int64 {
+	if same {
+		return count
+	}
+	return 0
+}
+
+// told is what pods and gateways said in one pass.
+type told struct {
+	pods          map[types.UID]spec.Stats
+	ready         int32
+	gateways      map[types.UID]reading
+	readyGateways int32
+}
+
+// sample sums up what was told since the last time, and remembers it.
+func (r *record) sample(now time.Time, measure func(before, now spec.Stats) float64, t told) scaling.Sample {
+	sample := scaling.Sample{
+		At:       now,
+		Pods:     scaling.Answers{Ready: t.ready, Answered: int32(len(t.pods))},
+		Gateways: scaling.Answers{Ready: t.readyGateways, Answered: int32(len(t.gateways))},
+	}
+	for uid, stats := range t.pods {
+		before := r.readings[uid]
+		sample.Load += measure(before, stats)
+		sample.Active = sample.Active || wasAsked(before, stats)
+	}
+	for uid, is := range t.gateways {
+		was := r.gateways[uid]
+		sample.Held += float64(is.load.Held)
+		sample.Active = sample.Active || is.load.Held > 0 || is.load.Requests > requestsUntil(was.started == is.started, was.load.Requests)
+	}
+	r.readings, r.gateways, r.sampled = t.pods, t.gateways, now
+	return sample
 }

@@ -35,10 +35,10 @@ func resolve(service *v1alpha1.ModelService, training *v1alpha1.TrainingJob) res
 			"TrainingJob %s failed, so there is no model to serve: %s", name, failed.Message)}
 	}
 	return resolution{before, v1alpha1.ReasonTrainingJobRunning, fmt.Sprintf(
-		"waiting for the model of TrainingJob %s, which is %s", name, standOf(training))}
+		"waiting for the model of TrainingJob %s, which is %s", name, stateOf(training))}
 }
 
-func standOf(training *v1alpha1.TrainingJob) string {
+func stateOf(training *v1alpha1.TrainingJob) string {
 	state := training.Status.State
 	if state == "" {
 		state = v1alpha1.StatePending

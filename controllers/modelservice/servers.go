@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"trainyard.dev/trainyard/controllers/routing"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -28,7 +29,7 @@ type Servers interface {
 	Stats(ctx context.Context, pod *corev1.Pod) (spec.Stats, error)
 }
 
-// HTTPServers is [Servers] over HTTP.
+// HTTPServers is [Servers] and [Gateways] over HTTP.
 type HTTPServers struct {
 	client *http.Client
 }
@@ -41,26 +42,33 @@ func NewHTTPServers(timeout time.Duration) *HTTPServers {
 // Models implements [Servers].
 func (s *HTTPServers) Models(ctx context.Context, pod *corev1.Pod) ([]spec.ModelStatus, error) {
 	var models []spec.ModelStatus
-	err := s.call(ctx, http.MethodPost, pod, "/v2/repository/index", nil, &models)
+	err := s.call(ctx, http.MethodPost, pod, spec.OperationsPort, "/v2/repository/index", nil, &models)
 	return models, err
 }
 
 // Load implements [Servers].
 func (s *HTTPServers) Load(ctx context.Context, pod *corev1.Pod, model spec.ServedModel) error {
-	return s.call(ctx, http.MethodPost, pod, "/v2/repository/models/"+model.Name+"/load", model, nil)
+	return s.call(ctx, http.MethodPost, pod, spec.OperationsPort, "/v2/repository/models/"+model.Name+"/load", model, nil)
 }
 
 // Stats implements [Servers].
 func (s *HTTPServers) Stats(ctx context.Context, pod *corev1.Pod) (spec.Stats, error) {
 	var stats spec.Stats
-	err := s.call(ctx, http.MethodGet, pod, "/stats", nil, &stats)
+	err := s.call(ctx, http.MethodGet, pod, spec.OperationsPort, "/stats", nil, &stats)
 	return stats, err
 }
 
-// maxAnswer bounds what is read from a pod.
-const maxAnswer = 1 << 20
+// Report implements [Gateways].
+func (s *HTTPServers) Report(ctx context.Context, pod *corev1.Pod) (routing.Report, error) {
+	var report routing.Report
+	err := s.call(ctx, http.MethodGet, pod, routing.ReportPort, "/report", nil, &report)
+	return report, err
+}
 
-func (s *HTTPServers) call(ctx context.Context, method string, pod *corev1.Pod, path string, in, out any) error {
+// maxAnswer bounds what is read from a pod.
+const maxAnswer = 4 << 20
+
+func (s *HTTPServers) call(ctx context.Context, method string, pod *corev1.Pod, port int, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		encoded, err := json.Marshal(in)
@@ -69,7 +77,7 @@ func (s *HTTPServers) call(ctx context.Context, method string, pod *corev1.Pod, 
 		}
 		body = bytes.NewReader(encoded)
 	}
-	url := "http://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(spec.OperationsPort)) + path
+	url := "http://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(port)) + path
 	request, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/controllers/routing"
 	"trainyard.dev/trainyard/controllers/scaling"
 	"trainyard.dev/trainyard/runtime/spec"
 )
@@ -23,8 +24,12 @@ type observation struct {
 	// deployment is nil while there is none.
 	deployment *appsv1.Deployment
 	pods       []podReport
-	decision   scaling.Decision
-	now        time.Time
+	// gateways are the gateway's pods.
+	gateways []corev1.Pod
+	decision scaling.Decision
+	// coldStart is the last that a gateway saw, nil if it saw none.
+	coldStart *routing.ColdStart
+	now       time.Time
 }
 
 // obstacle is something that a person has to put right.
@@ -45,10 +50,11 @@ func (p podReport) holds(digest string) bool {
 }
 
 func (p podReport) ready() bool {
-	if !p.pod.DeletionTimestamp.IsZero() {
-		return false
-	}
-	for _, condition := range p.pod.Status.Conditions {
+	return p.pod.DeletionTimestamp.IsZero() && isReady(p.pod)
+}
+
+func isReady(pod *corev1.Pod) bool {
+	for _, condition := range pod.Status.Conditions {
 		if condition.Type == corev1.PodReady {
 			return condition.Status == corev1.ConditionTrue
 		}
@@ -70,6 +76,13 @@ func statusOf(service *v1alpha1.ModelService, o observation) v1alpha1.ModelServi
 	if status.Model != nil {
 		status.URL = fmt.Sprintf("http://%s.%s.svc", service.Name, service.Namespace)
 		status.Replicas = replicasOf(o, status.Replicas)
+	}
+	if start := o.coldStart; start != nil {
+		status.ColdStart = &v1alpha1.ColdStart{
+			// A status holds whole seconds.
+			Time: metav1.NewTime(time.Unix(0, start.At).Truncate(time.Second)),
+			Took: metav1.Duration{Duration: time.Duration(start.Seconds * float64(time.Second)).Round(time.Millisecond)},
+		}
 	}
 	for kind, v := range map[string]verdict{
 		v1alpha1.ModelServiceReady:       readiness(o),
@@ -95,38 +108,52 @@ func sortConditions(conditions []metav1.Condition) {
 
 // replicasOf keeps the last decision's reason until there is another decision:
 // a reason holds measurements, and writing each of them down would never end.
+// To be stopped, and not to be any more, is another decision for no pods.
 func replicasOf(o observation, before *v1alpha1.ReplicaStatus) *v1alpha1.ReplicaStatus {
 	ready := readyCount(o.pods)
+	decided := metav1.NewTime(o.now.Truncate(time.Second))
 	after := &v1alpha1.ReplicaStatus{
 		Desired: o.decision.Replicas,
 		Ready:   ready,
 		Summary: fmt.Sprintf("%d/%d", ready, o.decision.Replicas),
-		Reason:  o.decision.Reason,
+		Reason:  string(o.decision.Reason),
+		Message: o.decision.Message,
+		Decided: &decided,
 	}
-	if before != nil && before.Desired == after.Desired {
-		after.Reason = before.Reason
+	same := before != nil && before.Desired == after.Desired && (before.Reason == string(stopped)) == (after.Reason == string(stopped))
+	if same && before.Reason != "" {
+		after.Reason, after.Message, after.Decided = before.Reason, before.Message, before.Decided
 	}
 	return after
 }
 
-// readiness judges whether the URL answers.
+// readiness judges whether the URL answers, or would after a wake.
 //
-//	what is seen (first row that fits)    Ready   reason
-//	ready pods                            True    Serving
-//	an obstacle                           False   the obstacle's
-//	no model                              False   what the service waits for
-//	a pod that can't load the model       False   ModelUnavailable
-//	a pod that can't start or stay up     False   PodFailing
-//	anything else                         False   Starting
+//	what is seen (first row that fits)        Ready   reason
+//	stopped                                   False   Stopped
+//	ready pods                                True    Serving
+//	an obstacle                               False   the obstacle's
+//	no model                                  False   what the service waits for
+//	no pods wanted, and a gateway             True    Asleep
+//	no pods wanted, and no gateway            False   GatewayMissing
+//	a pod that can't load the model           False   ModelUnavailable
+//	a pod that can't start or stay up         False   PodFailing
+//	anything else                             False   Starting
 func readiness(o observation) verdict {
 	ready := readyCount(o.pods)
 	switch {
+	case o.decision.Reason == stopped:
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonStopped, "spec.stopped is true; set it to false to start the service"}
 	case ready > 0:
 		return verdict{metav1.ConditionTrue, v1alpha1.ReasonServing, "the URL answers"}
 	case o.obstacle.reason != "":
 		return verdict{metav1.ConditionFalse, o.obstacle.reason, o.obstacle.message}
 	case o.resolution.model == nil:
 		return verdict{metav1.ConditionFalse, o.resolution.reason, o.resolution.message}
+	case o.decision.Replicas == 0 && len(readyGateways(o.gateways)) > 0:
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonAsleep, "no pod runs, as nobody asks; the next request starts one, and is answered by it"}
+	case o.decision.Replicas == 0:
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonGatewayMissing, "no pod runs, and no pod of the gateway is ready that would start one: see deployment/gateway in the operator's namespace"}
 	}
 	if message := loadFailure(o.pods); message != "" {
 		return verdict{metav1.ConditionFalse, v1alpha1.ReasonModelUnavailable, message}
@@ -157,7 +184,9 @@ func progress(o observation) verdict {
 		return verdict{metav1.ConditionTrue, v1alpha1.ReasonModelUnavailable, message}
 	case lagging > 0:
 		return verdict{metav1.ConditionTrue, v1alpha1.ReasonUpdating, fmt.Sprintf("pods are taking model %s", o.resolution.model.ShortDigest)}
-	case ready == 0:
+	case o.decision.Replicas == 0 && len(o.pods) == 0:
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonStable, "no pod is wanted"}
+	case ready == 0 && o.decision.Replicas > 0:
 		return verdict{metav1.ConditionTrue, v1alpha1.ReasonStarting, "waiting for the first pod to be ready"}
 	case ready != o.decision.Replicas || int(o.decision.Replicas) != len(o.pods):
 		if message := podFailure(o); message != "" {

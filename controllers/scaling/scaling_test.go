@@ -1,19 +1,30 @@
 package scaling
 
 import (
-	"math/rand/v2"
-	"reflect"
 	"testing"
 	"time"
 )
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+const tick = 2 * time.Second
+
+// policy is one between bounds, with everything else as users get it by
+// default.
+func policy(least, most int32, target float64) Policy {
+	return Policy{Min: least, Max: most, Target: target, Unit: "concurrency", Window: time.Minute, Idle: time.Minute, Tick: tick}
+}
+
 // load is a stretch of time under the same concurrency.
 type load struct {
 	seconds     int
 	concurrency float64
-	silent      bool
+	// held is what gateways hold.
+	held float64
+	// silent pods, or gateways, tell nothing.
+	silent, silentGateways bool
+	// noGateway is set when none is ready.
+	noGateway bool
 }
 
 // replay feeds a sample every two seconds; pods are ready as soon as they are
@@ -24,10 +35,19 @@ func replay(policy Policy, start int32, loads ...load) []int32 {
 	now, current := epoch, start
 	for _, load := range loads {
 		for range load.seconds / 2 {
-			now = now.Add(2 * time.Second)
-			sample := Sample{At: now, Ready: current, Answered: current, Concurrency: load.concurrency}
+			now = now.Add(tick)
+			sample := Sample{
+				At: now, Pods: Answers{current, current}, Gateways: Answers{2, 2},
+				Load: load.concurrency, Held: load.held, Active: load.concurrency+load.held > 0,
+			}
 			if load.silent {
-				sample.Answered, sample.Concurrency = 0, 0
+				sample.Pods.Answered, sample.Load = 0, 0
+			}
+			if load.silentGateways {
+				sample.Gateways.Answered = 1
+			}
+			if load.noGateway {
+				sample.Gateways = Answers{}
 			}
 			var decision Decision
 			decision, state = Decide(policy, state, current, sample)
@@ -39,26 +59,45 @@ func replay(policy Policy, start int32, loads ...load) []int32 {
 }
 
 func TestDecide(t *testing.T) {
-	policy := Policy{Min: 1, Max: 10, Target: 10}
+	some, fromZero := policy(1, 10, 10), policy(0, 10, 10)
+	quick := fromZero
+	quick.Window, quick.Idle = 4*time.Second, 10*time.Second
 	for _, test := range []struct {
-		name  string
-		start int32
-		loads []load
-		last  int32
+		name   string
+		policy Policy
+		start  int32
+		loads  []load
+		last   int32
 	}{
-		{"idle stays at the minimum", 1, []load{{seconds: 120}}, 1},
-		{"constant load gets ceil(load/7)", 1, []load{{seconds: 120, concurrency: 20}}, 3},
-		{"a load of exactly one pod needs one", 1, []load{{seconds: 120, concurrency: 7}}, 1},
-		{"load beyond the maximum stops there", 1, []load{{seconds: 120, concurrency: 1000}}, 10},
-		{"a burst is met within the panic window", 1, []load{{seconds: 120}, {seconds: 6, concurrency: 40}}, 6},
-		{"the load's end is believed only after the windows", 1, []load{{seconds: 120, concurrency: 40}, {seconds: 20}}, 6},
-		{"and then falls to the minimum", 1, []load{{seconds: 120, concurrency: 40}, {seconds: 300}}, 1},
-		{"silence never lowers", 6, []load{{seconds: 600, silent: true}}, 6},
-		{"after a start the count is a floor", 6, []load{{seconds: 56}}, 6},
-		{"for one window only", 6, []load{{seconds: 300}}, 1},
+		{"idle stays at the minimum", some, 1, []load{{seconds: 120}}, 1},
+		{"constant load gets ceil(load/7)", some, 1, []load{{seconds: 120, concurrency: 20}}, 3},
+		{"a load of exactly one pod needs one", some, 1, []load{{seconds: 120, concurrency: 7}}, 1},
+		{"load beyond the maximum stops there", some, 1, []load{{seconds: 120, concurrency: 1000}}, 10},
+		{"a burst is met within the panic window", some, 1, []load{{seconds: 120}, {seconds: 6, concurrency: 40}}, 6},
+		{"the load's end is believed only after the windows", some, 1, []load{{seconds: 120, concurrency: 40}, {seconds: 20}}, 6},
+		{"and then falls to the minimum", some, 1, []load{{seconds: 120, concurrency: 40}, {seconds: 300}}, 1},
+		{"silence never lowers", some, 6, []load{{seconds: 600, silent: true}}, 6},
+		{"silence of a gateway never lowers", some, 6, []load{{seconds: 600, silentGateways: true}}, 6},
+		{"after a start the count is a floor", some, 6, []load{{seconds: 56}}, 6},
+		{"for one window only", some, 6, []load{{seconds: 300}}, 1},
+		{"a minimum that was raised is met at once", policy(3, 10, 10), 1, []load{{seconds: 2}}, 3},
+
+		{"zero after the idle time", fromZero, 1, []load{{seconds: 64}}, 0},
+		{"not before it", fromZero, 1, []load{{seconds: 58}}, 1},
+		{"not after a restart before the window is over", fromZero, 3, []load{{seconds: 58}}, 3},
+		{"zero stays", fromZero, 0, []load{{seconds: 600}}, 0},
+		{"zero even if nobody tells", fromZero, 0, []load{{seconds: 600, silentGateways: true}}, 0},
+		{"one request in the idle time begins it anew", fromZero, 1, []load{{seconds: 50}, {seconds: 2, concurrency: 0.01}, {seconds: 50}}, 1},
+		{"never zero while a pod is silent", fromZero, 2, []load{{seconds: 600, silent: true}}, 2},
+		{"never zero while a gateway is silent", fromZero, 2, []load{{seconds: 600, silentGateways: true}}, 2},
+		{"never zero without a gateway, which would have to wake it", fromZero, 1, []load{{seconds: 600, noGateway: true}}, 1},
+		{"what gateways hold wakes", fromZero, 0, []load{{seconds: 120}, {seconds: 2, held: 1}}, 1},
+		{"to as many as are needed for it", fromZero, 0, []load{{seconds: 120}, {seconds: 2, held: 40}}, 6},
+		{"an idle time of seconds", quick, 1, []load{{seconds: 20}}, 0},
+		{"which ends at a load", quick, 1, []load{{seconds: 20}, {seconds: 2, held: 3}, {seconds: 6, concurrency: 1}}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			counts := replay(policy, test.start, test.loads...)
+			counts := replay(test.policy, test.start, test.loads...)
 			if last := counts[len(counts)-1]; last != test.last {
 				t.Errorf("the last count is %d, want %d; all: %v", last, test.last, counts)
 			}
@@ -67,7 +106,7 @@ func TestDecide(t *testing.T) {
 }
 
 func TestDecideNeverMoreThanHalvesInAStep(t *testing.T) {
-	counts := replay(Policy{Min: 1, Max: 100, Target: 1}, 1, load{seconds: 120, concurrency: 60}, load{seconds: 400})
+	counts := replay(policy(1, 100, 1), 1, load{seconds: 120, concurrency: 60}, load{seconds: 400})
 	for i := 1; i < len(counts); i++ {
 		if counts[i] < (counts[i-1]+1)/2 {
 			t.Fatalf("step %d goes from %d to %d", i, counts[i-1], counts[i])
@@ -81,41 +120,44 @@ func TestDecideNeverMoreThanHalvesInAStep(t *testing.T) {
 // TestDecideKeepsManyPodsWithoutData has more pods than the rate of growth
 // allows for one: it bounds growth only, and takes no pod away.
 func TestDecideKeepsManyPodsWithoutData(t *testing.T) {
-	decision, _ := Decide(Policy{Min: 1, Max: 10000, Target: 1}, State{}, 5000, Sample{At: epoch})
+	decision, _ := Decide(policy(1, 10000, 1), State{}, 5000, Sample{At: epoch})
 	if decision.Replicas != 5000 {
-		t.Errorf("%d of 5000 pods are left (%s), although nothing is known of them", decision.Replicas, decision.Reason)
+		t.Errorf("%d of 5000 pods are left (%s), although nothing is known of them", decision.Replicas, decision.Message)
 	}
 }
 
-// TestDecideProperties checks, over random traces, what must hold of each
-// decision whatever the load does.
-func TestDecideProperties(t *testing.T) {
-	for seed := range uint64(2000) {
-		random := rand.New(rand.NewPCG(seed, 0))
-		policy := Policy{Min: 1 + random.Int32N(3), Target: 0.5 + 20*random.Float64()}
-		policy.Max = policy.Min + random.Int32N(20)
-		var state State
-		now, current := epoch, policy.Min
-		for range 60 {
-			now = now.Add(time.Duration(random.Int64N(int64(5 * time.Second))))
-			ready := random.Int32N(current + 1)
-			sample := Sample{At: now, Ready: ready, Concurrency: random.ExpFloat64() * 10}
-			if ready > 0 {
-				sample.Answered = random.Int32N(ready + 1)
+// TestIdleTimeBeginsAnew has a service that has been idle for nearly long
+// enough, and something that makes the past unknown.
+func TestIdleTimeBeginsAnew(t *testing.T) {
+	idle := func(at time.Time) Sample {
+		return Sample{At: at, Pods: Answers{1, 1}, Gateways: Answers{1, 1}}
+	}
+	for _, test := range []struct {
+		name string
+		do   func(State, time.Time) (State, time.Time)
+	}{
+		{"a gap of more than two ticks", func(s State, now time.Time) (State, time.Time) { return s, now.Add(2*tick + time.Millisecond) }},
+		{"a clock that is turned back", func(s State, now time.Time) (State, time.Time) { return s, now.Add(-time.Second) }},
+		{"a gateway that woke it", func(s State, now time.Time) (State, time.Time) { return s.Woken(), now }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var state State
+			var decision Decision
+			now := epoch
+			for range 60 {
+				now = now.Add(tick)
+				decision, state = Decide(policy(0, 10, 10), state, 1, idle(now))
+				if now.Sub(epoch) == 60*time.Second {
+					break
+				}
 			}
-			decision, next := Decide(policy, state, current, sample)
-			again, _ := Decide(policy, state, current, sample)
-			switch {
-			case !reflect.DeepEqual(decision, again):
-				t.Fatalf("seed %d: the same inputs gave %+v and %+v", seed, decision, again)
-			case decision.Replicas < policy.Min || decision.Replicas > policy.Max:
-				t.Fatalf("seed %d: %+v is outside of %+v", seed, decision, policy)
-			case (sample.Answered < sample.Ready || ready == 0) && decision.Replicas < current:
-				t.Fatalf("seed %d: missing data lowered the count from %d to %d", seed, current, decision.Replicas)
-			case decision.Reason == "":
-				t.Fatalf("seed %d: a decision without a reason", seed)
+			if decision.Replicas != 1 {
+				t.Fatalf("%+v after %s", decision, now.Sub(epoch))
 			}
-			state, current = next, decision.Replicas
-		}
+			state, now = test.do(state, now)
+			if decision, _ = Decide(policy(0, 10, 10), state, 1, idle(now.Add(tick/2))); decision.Replicas != 1 {
+				t.Errorf("%+v", decision)
+			}
+		})
 	}
 }

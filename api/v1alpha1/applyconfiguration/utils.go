@@ -24,6 +24,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.CheckpointApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointClaim"):
 		return &apiv1alpha1.CheckpointClaimApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ColdStart"):
+		return &apiv1alpha1.ColdStartApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GatewayPorts"):
+		return &apiv1alpha1.GatewayPortsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ModelService"):
 		return &apiv1alpha1.ModelServiceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ModelServiceSpec"):

@@ -47,17 +47,35 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.trainyard.trainyard.api.v1alpha1.Autoscaling
   map:
     fields:
+    - name: idleTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
     - name: maxReplicas
       type:
         scalar: numeric
+    - name: metric
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.ScalingMetric
+      default: Concurrency
     - name: minReplicas
       type:
         scalar: numeric
       default: 1
+    - name: stabilizationTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: targetCPUPercent
+      type:
+        scalar: numeric
+      default: 80
     - name: targetConcurrency
       type:
         scalar: numeric
       default: 10
+    - name: targetRequestsPerSecond
+      type:
+        scalar: numeric
+      default: 200
 - name: dev.trainyard.trainyard.api.v1alpha1.Checkpoint
   map:
     fields:
@@ -79,6 +97,24 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: path
       type:
         scalar: string
+- name: dev.trainyard.trainyard.api.v1alpha1.ColdStart
+  map:
+    fields:
+    - name: time
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: took
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+- name: dev.trainyard.trainyard.api.v1alpha1.GatewayPorts
+  map:
+    fields:
+    - name: grpc
+      type:
+        scalar: numeric
+    - name: http
+      type:
+        scalar: numeric
 - name: dev.trainyard.trainyard.api.v1alpha1.ModelService
   map:
     fields:
@@ -107,12 +143,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: model
       type:
         namedType: dev.trainyard.trainyard.api.v1alpha1.ModelSource
+    - name: podTemplate
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.PodTemplate
     - name: resources
       type:
         namedType: io.k8s.api.core.v1.ResourceRequirements
+    - name: stopped
+      type:
+        scalar: boolean
 - name: dev.trainyard.trainyard.api.v1alpha1.ModelServiceStatus
   map:
     fields:
+    - name: coldStart
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.ColdStart
     - name: conditions
       type:
         list:
@@ -121,6 +166,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: gateway
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.GatewayPorts
     - name: model
       type:
         namedType: dev.trainyard.trainyard.api.v1alpha1.PublishedModel
@@ -215,9 +263,15 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.trainyard.trainyard.api.v1alpha1.ReplicaStatus
   map:
     fields:
+    - name: decided
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: desired
       type:
         scalar: numeric
+    - name: message
+      type:
+        scalar: string
     - name: ready
       type:
         scalar: numeric
@@ -227,6 +281,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: summary
       type:
         scalar: string
+- name: dev.trainyard.trainyard.api.v1alpha1.ScalingMetric
+  scalar: string
 - name: dev.trainyard.trainyard.api.v1alpha1.TrainingJob
   map:
     fields:
@@ -899,6 +955,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.ConditionStatus
+  scalar: string
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
   scalar: string
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1
   map:

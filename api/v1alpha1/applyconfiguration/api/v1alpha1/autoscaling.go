@@ -2,20 +2,46 @@
 
 package v1alpha1
 
+import (
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiv1alpha1 "trainyard.dev/trainyard/api/v1alpha1"
+)
+
 // AutoscalingApplyConfiguration represents a declarative configuration of the Autoscaling type for use
 // with apply.
 //
 // Autoscaling bounds the number of pods and says when there are enough.
 type AutoscalingApplyConfiguration struct {
-	// minReplicas is the least number of pods. Default: 1.
+	// minReplicas is the least number of pods. With 0, a service that nobody
+	// asks has no pods; a request that comes then starts one, and waits for it.
+	// Default: 1.
 	MinReplicas *int32 `json:"minReplicas,omitempty"`
 	// maxReplicas is the greatest number of pods. Default: 10, or minReplicas if
 	// that is more.
 	MaxReplicas *int32 `json:"maxReplicas,omitempty"`
+	// metric is what the number of pods follows: Concurrency, the requests that
+	// are being answered at a time; RequestsPerSecond; or CPU, for which a
+	// HorizontalPodAutoscaler is made, and the cluster needs metrics-server.
+	// Default: Concurrency.
+	Metric *apiv1alpha1.ScalingMetric `json:"metric,omitempty"`
 	// targetConcurrency is how many requests one pod should be answering at a
-	// time, on average: with more, pods are added; with fewer, removed. Default:
-	// 10.
+	// time, on average: past 70% of it pods are added; with fewer, removed.
+	// Default: 10.
 	TargetConcurrency *int32 `json:"targetConcurrency,omitempty"`
+	// targetRequestsPerSecond is how many requests one pod should answer in a
+	// second, if metric is RequestsPerSecond: past 70% of it pods are added.
+	// Default: 200.
+	TargetRequestsPerSecond *int32 `json:"targetRequestsPerSecond,omitempty"`
+	// targetCPUPercent is how much of their requested CPU the pods should use, if
+	// metric is CPU. Default: 80.
+	TargetCPUPercent *int32 `json:"targetCPUPercent,omitempty"`
+	// idleTime is for how long nobody may have asked before the last pod goes,
+	// if minReplicas is 0. From 1s to 24h. Default: 1m. Example: 10m.
+	IdleTime *v1.Duration `json:"idleTime,omitempty"`
+	// stabilizationTime is what load is averaged over, and for how long fewer
+	// pods must have been enough before some go. Ten times that fast, pods are
+	// added when load doubles. From 1s to 1h. Default: 1m. Example: 5m.
+	StabilizationTime *v1.Duration `json:"stabilizationTime,omitempty"`
 }
 
 // AutoscalingApplyConfiguration constructs a declarative configuration of the Autoscaling type for use with
@@ -40,10 +66,50 @@ func (b *AutoscalingApplyConfiguration) WithMaxReplicas(value int32) *Autoscalin
 	return b
 }
 
+// WithMetric sets the Metric field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Metric field is set to the value of the last call.
+func (b *AutoscalingApplyConfiguration) WithMetric(value apiv1alpha1.ScalingMetric) *AutoscalingApplyConfiguration {
+	b.Metric = &value
+	return b
+}
+
 // WithTargetConcurrency sets the TargetConcurrency field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the TargetConcurrency field is set to the value of the last call.
 func (b *AutoscalingApplyConfiguration) WithTargetConcurrency(value int32) *AutoscalingApplyConfiguration {
 	b.TargetConcurrency = &value
+	return b
+}
+
+// WithTargetRequestsPerSecond sets the TargetRequestsPerSecond field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TargetRequestsPerSecond field is set to the value of the last call.
+func (b *AutoscalingApplyConfiguration) WithTargetRequestsPerSecond(value int32) *AutoscalingApplyConfiguration {
+	b.TargetRequestsPerSecond = &value
+	return b
+}
+
+// WithTargetCPUPercent sets the TargetCPUPercent field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TargetCPUPercent field is set to the value of the last call.
+func (b *AutoscalingApplyConfiguration) WithTargetCPUPercent(value int32) *AutoscalingApplyConfiguration {
+	b.TargetCPUPercent = &value
+	return b
+}
+
+// WithIdleTime sets the IdleTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the IdleTime field is set to the value of the last call.
+func (b *AutoscalingApplyConfiguration) WithIdleTime(value v1.Duration) *AutoscalingApplyConfiguration {
+	b.IdleTime = &value
+	return b
+}
+
+// WithStabilizationTime sets the StabilizationTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the StabilizationTime field is set to the value of the last call.
+func (b *AutoscalingApplyConfiguration) WithStabilizationTime(value v1.Duration) *AutoscalingApplyConfiguration {
+	b.StabilizationTime = &value
 	return b
 }

@@ -13,13 +13,19 @@ import (
 type ModelServiceSpecApplyConfiguration struct {
 	// model is what to serve. Example: {trainingJob: {name: iris}}.
 	Model *ModelSourceApplyConfiguration `json:"model,omitempty"`
-	// autoscaling bounds the number of pods. Example: {minReplicas: 1,
+	// autoscaling bounds the number of pods. Example: {minReplicas: 0,
 	// maxReplicas: 5}.
 	Autoscaling *AutoscalingApplyConfiguration `json:"autoscaling,omitempty"`
 	// resources of each server pod. Default: requests of 100m CPU and 64Mi
 	// memory, without limits. Example: {requests: {cpu: 500m}, limits: {memory:
 	// 256Mi}}.
 	Resources *v1.ResourceRequirements `json:"resources,omitempty"`
+	// podTemplate adds to the server pods. Example: {nodeSelector: {disktype:
+	// ssd}, labels: {team: vision}}.
+	PodTemplate *PodTemplateApplyConfiguration `json:"podTemplate,omitempty"`
+	// stopped parks the service: it has no pods, and requests are refused with
+	// that reason, until it is false again. Default: false.
+	Stopped *bool `json:"stopped,omitempty"`
 }
 
 // ModelServiceSpecApplyConfiguration constructs a declarative configuration of the ModelServiceSpec type for use with
@@ -49,5 +55,21 @@ func (b *ModelServiceSpecApplyConfiguration) WithAutoscaling(value *AutoscalingA
 // If called multiple times, the Resources field is set to the value of the last call.
 func (b *ModelServiceSpecApplyConfiguration) WithResources(value v1.ResourceRequirements) *ModelServiceSpecApplyConfiguration {
 	b.Resources = &value
+	return b
+}
+
+// WithPodTemplate sets the PodTemplate field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PodTemplate field is set to the value of the last call.
+func (b *ModelServiceSpecApplyConfiguration) WithPodTemplate(value *PodTemplateApplyConfiguration) *ModelServiceSpecApplyConfiguration {
+	b.PodTemplate = value
+	return b
+}
+
+// WithStopped sets the Stopped field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Stopped field is set to the value of the last call.
+func (b *ModelServiceSpecApplyConfiguration) WithStopped(value bool) *ModelServiceSpecApplyConfiguration {
+	b.Stopped = &value
 	return b
 }

@@ -13,7 +13,8 @@ import (
 type ModelServiceStatusApplyConfiguration struct {
 	// observedGeneration is the metadata.generation that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions: Ready is true when the URL answers predictions;
+	// conditions: Ready is true when the URL answers predictions, or would after
+	// a pod was started for the request;
 	// Progressing is true while the pods are being brought to what the spec
 	// wants, and both say what they wait for.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
@@ -24,6 +25,11 @@ type ModelServiceStatusApplyConfiguration struct {
 	Model *PublishedModelApplyConfiguration `json:"model,omitempty"`
 	// replicas counts pods.
 	Replicas *ReplicaStatusApplyConfiguration `json:"replicas,omitempty"`
+	// gateway is where the gateway's pods listen for this service while it has
+	// no pods of its own.
+	Gateway *GatewayPortsApplyConfiguration `json:"gateway,omitempty"`
+	// coldStart is how the last start from no pods went.
+	ColdStart *ColdStartApplyConfiguration `json:"coldStart,omitempty"`
 }
 
 // ModelServiceStatusApplyConfiguration constructs a declarative configuration of the ModelServiceStatus type for use with
@@ -74,5 +80,21 @@ func (b *ModelServiceStatusApplyConfiguration) WithModel(value *PublishedModelAp
 // If called multiple times, the Replicas field is set to the value of the last call.
 func (b *ModelServiceStatusApplyConfiguration) WithReplicas(value *ReplicaStatusApplyConfiguration) *ModelServiceStatusApplyConfiguration {
 	b.Replicas = value
+	return b
+}
+
+// WithGateway sets the Gateway field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Gateway field is set to the value of the last call.
+func (b *ModelServiceStatusApplyConfiguration) WithGateway(value *GatewayPortsApplyConfiguration) *ModelServiceStatusApplyConfiguration {
+	b.Gateway = value
+	return b
+}
+
+// WithColdStart sets the ColdStart field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ColdStart field is set to the value of the last call.
+func (b *ModelServiceStatusApplyConfiguration) WithColdStart(value *ColdStartApplyConfiguration) *ModelServiceStatusApplyConfiguration {
+	b.ColdStart = value
 	return b
 }

@@ -2,6 +2,10 @@
 
 package v1alpha1
 
+import (
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
 // ReplicaStatusApplyConfiguration represents a declarative configuration of the ReplicaStatus type for use
 // with apply.
 //
@@ -13,8 +17,13 @@ type ReplicaStatusApplyConfiguration struct {
 	Ready *int32 `json:"ready,omitempty"`
 	// summary is ready/desired, for people.
 	Summary *string `json:"summary,omitempty"`
-	// reason is why the last decision was for that many.
+	// reason is why the last decision was for that many, in one word: Minimum,
+	// Load, Burst, Maximum, Idle, Kept, Woken, CPU or Stopped.
 	Reason *string `json:"reason,omitempty"`
+	// message says the reason with the load that led to it.
+	Message *string `json:"message,omitempty"`
+	// decided is when the number last changed.
+	Decided *v1.Time `json:"decided,omitempty"`
 }
 
 // ReplicaStatusApplyConfiguration constructs a declarative configuration of the ReplicaStatus type for use with
@@ -52,5 +61,21 @@ func (b *ReplicaStatusApplyConfiguration) WithSummary(value string) *ReplicaStat
 // If called multiple times, the Reason field is set to the value of the last call.
 func (b *ReplicaStatusApplyConfiguration) WithReason(value string) *ReplicaStatusApplyConfiguration {
 	b.Reason = &value
+	return b
+}
+
+// WithMessage sets the Message field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Message field is set to the value of the last call.
+func (b *ReplicaStatusApplyConfiguration) WithMessage(value string) *ReplicaStatusApplyConfiguration {
+	b.Message = &value
+	return b
+}
+
+// WithDecided sets the Decided field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Decided field is set to the value of the last call.
+func (b *ReplicaStatusApplyConfiguration) WithDecided(value v1.Time) *ReplicaStatusApplyConfiguration {
+	b.Decided = &value
 	return b
 }

@@ -1,0 +1,183 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/runtime/spec"
+	"trainyard.dev/trainyard/test/prober"
+)
+
+// cycles is how often TestFromZero goes to zero and back: 20 times, or as make
+// soak says.
+func cycles(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("TRAINYARD_CYCLES")
+	if text == "" {
+		return 20
+	}
+	count, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("TRAINYARD_CYCLES: %v", err)
+	}
+	return count
+}
+
+// digitsFromZero trains digits and serves them on no pods while nobody asks.
+func digitsFromZero(t *testing.T, namespace string) *v1alpha1.ModelService {
+	t.Helper()
+	create(t, digitsData(t, namespace))
+	job := sampleJob(t, namespace, "digits")
+	job.Spec.Training.Epochs = 1
+	create(t, job)
+	service := sampleService(t, namespace)
+	service.Spec.Autoscaling = v1alpha1.Autoscaling{
+		MinReplicas: new(int32(0)), MaxReplicas: new(int32(2)),
+		IdleTime: &metav1.Duration{Duration: 2 * time.Second}, StabilizationTime: &metav1.Duration{Duration: 2 * time.Second},
+	}
+	create(t, service)
+	serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonServing, "", 2*time.Minute)
+	return service
+}
+
+// address is where a ModelService answers. The test's own machine is a node,
+// so requests take the way that kube-proxy gives to those of pods.
+func address(t *testing.T, service *v1alpha1.ModelService) string {
+	t.Helper()
+	return "http://" + reachable(t, fmt.Sprintf("%s.%s.svc:80", service.Name, service.Namespace))
+}
+
+func inference(t *testing.T) map[string]any {
+	t.Helper()
+	return map[string]any{"inputs": []any{map[string]any{"name": "inputs", "datatype": "FP32", "shape": []int{1, 64}, "data": digitRows(t, 1)}}}
+}
+
+// wants waits until the Deployment has that many replicas.
+func wants(t *testing.T, service *v1alpha1.ModelService, replicas int32) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("Deployment %s to want %d pods", service.Name, replicas), time.Minute, func(ctx context.Context) error {
+		var deployment appsv1.Deployment
+		if err := cluster.Get(ctx, client.ObjectKeyFromObject(service), &deployment); err != nil {
+			return err
+		}
+		if *deployment.Spec.Replicas != replicas {
+			return fmt.Errorf("it wants %d", *deployment.Spec.Replicas)
+		}
+		return nil
+	})
+}
+
+func noPods(t *testing.T, service *v1alpha1.ModelService) {
+	t.Helper()
+	eventually(t, "the last pod to be gone", time.Minute, func(context.Context) error {
+		if pods := podsOf(t, modelServicePods(service), service.Namespace); len(pods) > 0 {
+			return fmt.Errorf("%d are left", len(pods))
+		}
+		return nil
+	})
+}
+
+// processed adds up what the pods that there are say they have answered, by
+// pod. What pods said that are gone since stays.
+func processed(t *testing.T, service *v1alpha1.ModelService, so map[types.UID]int64) map[types.UID]int64 {
+	t.Helper()
+	for _, pod := range podsOf(t, modelServicePods(service), service.Namespace) {
+		response, err := http.Get("http://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(spec.OperationsPort)) + "/stats")
+		if err != nil {
+			continue
+		}
+		var stats spec.Stats
+		err = json.NewDecoder(response.Body).Decode(&stats)
+		if err := errors.Join(err, response.Body.Close()); err == nil {
+			so[pod.UID] = stats.Requests
+		}
+	}
+	return so
+}
+
+// TestFromZero lets a service go to zero and wakes it with twenty requests in a
+// second, again and again. Sometimes the pod before is still being stopped. No
+// request is lost, and none is answered twice.
+func TestFromZero(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace(t)
+	service := digitsFromZero(t, namespace)
+	probe := prober.New(address(t, service)+"/v2/models/digits/infer", inference(t), time.Minute)
+	answered := map[types.UID]int64{}
+	for cycle := range cycles(t) {
+		wants(t, service, 0)
+		if cycle%4 == 0 {
+			noPods(t, service)
+		}
+		burst, cancel := context.WithTimeout(t.Context(), time.Second)
+		probe.Run(burst, 20)
+		cancel()
+		answered = processed(t, service, answered)
+		if count := probe.Count(); count.Failed > 0 {
+			t.Fatalf("cycle %d: %d of %d requests failed: %q", cycle, count.Failed, count.Sent, count.Failures)
+		}
+		if err := cluster.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := probe.Count()
+	total := int64(0)
+	for _, requests := range answered {
+		total += requests
+	}
+	if count.Answered != count.Sent || total > int64(count.Sent) {
+		t.Errorf("%d requests were sent, %d answered, and pods answered %d", count.Sent, count.Answered, total)
+	}
+	t.Logf("%d requests in %d cycles: %d answered, %d lost; %d pods answered %d", count.Sent, cycles(t), count.Answered, count.Failed, len(answered), total)
+	wants(t, service, 0)
+	serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonAsleep, "", time.Minute)
+	if service.Status.ColdStart == nil {
+		t.Error("the status tells of no cold start")
+	} else {
+		t.Logf("the last cold start took %s", service.Status.ColdStart.Took.Duration)
+	}
+	hasEvent(t, service, "Scaled", "from 0 to 1 pods")
+	t.Logf("%s", kubectl(t, "", "get", "modelservices", "--namespace", namespace))
+}
+
+// TestStoppedIsRefused parks a service: whoever asks is told so, and nothing is
+// woken.
+func TestStoppedIsRefused(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace(t)
+	service := digitsFromZero(t, namespace)
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"stopped":true}}`))
+	if err := cluster.Patch(t.Context(), service, patch); err != nil {
+		t.Fatal(err)
+	}
+	serviceReaches(t, service, metav1.ConditionFalse, v1alpha1.ReasonStopped, "", time.Minute)
+	noPods(t, service)
+	probe := prober.New(address(t, service)+"/v2/models/digits/infer", inference(t), time.Minute)
+	eventually(t, "requests to be refused with the reason", time.Minute, func(context.Context) error {
+		probe.Ask()
+		failures := probe.Count().Failures
+		if !slices.ContainsFunc(failures, func(failure string) bool { return strings.Contains(failure, namespace+"/digits is stopped") }) {
+			return fmt.Errorf("they end in %q", failures)
+		}
+		return nil
+	})
+	if pods := podsOf(t, modelServicePods(service), namespace); len(pods) > 0 {
+		t.Errorf("%d pods were started", len(pods))
+	}
+}

@@ -1,0 +1,140 @@
+// Package prober asks a service for predictions at a steady rate and counts
+// what becomes of every request.
+package prober
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Prober sends requests with ids that no other has. Each has a connection of
+// its own, so that each finds its own way.
+type Prober struct {
+	client *http.Client
+	url    string
+	body   map[string]any
+	prefix string
+
+	mutex   sync.Mutex
+	sent    int
+	answers map[string]int
+	// failures are the first few, for people.
+	failures []string
+	failed   int
+	took     []time.Duration
+}
+
+// New makes a prober that posts the body, an inference request of the Open
+// Inference Protocol, to the URL. A request may take as long as the limit.
+func New(url string, body map[string]any, limit time.Duration) *Prober {
+	return &Prober{
+		client:  &http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true}},
+		url:     url,
+		body:    body,
+		prefix:  fmt.Sprintf("%x", time.Now().UnixNano()),
+		answers: map[string]int{},
+	}
+}
+
+// Run sends that many requests in a second until ctx ends, and returns when
+// each has been answered or has failed.
+func (p *Prober) Run(ctx context.Context, perSecond int) {
+	tick := time.NewTicker(time.Second / time.Duration(perSecond))
+	defer tick.Stop()
+	var group sync.WaitGroup
+	for ctx.Err() == nil {
+		group.Go(p.Ask)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	group.Wait()
+}
+
+// Ask sends one request, and notes what becomes of it.
+func (p *Prober) Ask() {
+	p.mutex.Lock()
+	p.sent++
+	id := fmt.Sprintf("%s-%d", p.prefix, p.sent)
+	p.mutex.Unlock()
+	began := time.Now()
+	answered, err := p.post(id)
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if err == nil && answered != id {
+		err = fmt.Errorf("the answer to %s is one to %s", id, answered)
+	}
+	if err != nil {
+		p.failed++
+		if len(p.failures) < 10 {
+			p.failures = append(p.failures, fmt.Sprintf("%s after %.2f s: %v", began.Format("15:04:05.000"), time.Since(began).Seconds(), err))
+		}
+		return
+	}
+	p.answers[id]++
+	p.took = append(p.took, time.Since(began))
+}
+
+// post returns the id that the answer is to.
+func (p *Prober) post(id string) (string, error) {
+	request := map[string]any{"id": id}
+	for key, value := range p.body {
+		request[key] = value
+	}
+	encoded, err := json.Marshal(request)
+	if err != nil {
+		return "", err
+	}
+	response, err := p.client.Post(p.url, "application/json", bytes.NewReader(encoded))
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", err
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s: %.300s", response.Status, content)
+	}
+	var answer struct{ ID string }
+	if err := json.Unmarshal(content, &answer); err != nil {
+		return "", err
+	}
+	return answer.ID, nil
+}
+
+// Count is what became of the requests.
+type Count struct {
+	// Sent, Answered and Failed count requests; each that was sent is one of the
+	// others in the end.
+	Sent, Answered, Failed int
+	// Failures are the first few.
+	Failures []string
+	// Took is how long those took that were answered, shortest first.
+	Took []time.Duration
+}
+
+// Count tells what became of the requests until now.
+func (p *Prober) Count() Count {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return Count{p.sent, len(p.answers), p.failed, slices.Clone(p.failures), slices.Sorted(slices.Values(p.took))}
+}
+
+// Percentile is the smallest of the durations, sorted, that the given share of
+// them does not pass. It is zero of none.
+func Percentile(sorted []time.Duration, share float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(len(sorted)-1, int(share*float64(len(sorted))))]
+}
