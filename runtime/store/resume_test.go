@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"flag"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -166,6 +167,8 @@ func largeModel(t *testing.T, size int) map[string]string {
 
 const mib = 1 << 20
 
+var size = flag.Int("mib", 100, "size of the model of TestTransfersGoOn")
+
 // lost bounds what may be lost in a break: what the line's ends had in their
 // buffers.
 const lost = 8 * mib
@@ -202,17 +205,18 @@ func checkModel(t *testing.T, dir string, want map[string]string) {
 
 func TestTransfersGoOn(t *testing.T) {
 	registry := startDistribution(t)
-	files := largeModel(t, 100*mib)
+	files := largeModel(t, *size*mib)
 	dir := writeModel(t, files)
+	bytes := int64(*size) * mib
 
 	up := newLine(t, registry.address)
 	// Within a piece, at the end of one, within the last, and at the very end.
-	up.breakUp = []int64{10 * mib, 40 * mib, 48 * mib, 99 * mib}
+	up.breakUp = []int64{10 * mib, 40 * mib, bytes / 2, bytes - mib}
 	pushed, err := Push(t.Context(), up.repository(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkCarried(t, "push", &up.up, 100*mib, 4)
+	checkCarried(t, "push", &up.up, bytes, 4)
 
 	// Somebody who starts over sends nothing that is there.
 	again := newLine(t, registry.address)
@@ -222,9 +226,9 @@ func TestTransfersGoOn(t *testing.T) {
 	checkCarried(t, "second push", &again.up, mib, 0)
 
 	down := newLine(t, registry.address)
-	down.breakDn = []int64{10 * mib, 50 * mib, 90 * mib}
+	down.breakDn = []int64{10 * mib, bytes / 2, bytes - 10*mib}
 	mustPull(t, down.repository(), pushed.Digest, files)
-	checkCarried(t, "pull", &down.down, 100*mib, 2*3) // a break each, and the request for the whole that is broken off
+	checkCarried(t, "pull", &down.down, bytes, 2*3) // a break each, and the request for the whole that is broken off
 }
 
 // A call that gave up leaves the next one its work, even when the registry was
