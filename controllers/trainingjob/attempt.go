@@ -59,20 +59,25 @@ func explain(job *v1alpha1.TrainingJob, pod *corev1.Pod) attempt {
 	if !terminated.FinishedAt.IsZero() {
 		a.Time = terminated.FinishedAt.DeepCopy()
 	}
-	if result, ok := readResult(terminated); ok && result.Failure != nil {
-		a.Reason, a.Message, a.LastLog, a.result = result.Failure.Reason, result.Failure.Message, result.Log, result
+	result, ok := readResult(terminated)
+	a.LastLog = result.Log
+	switch {
+	case ok && result.Failure != nil:
+		a.Reason, a.Message, a.result = result.Failure.Reason, result.Failure.Message, result
 		return a
+	case !ok:
+		// Without a result, the kubelet puts the end of the log in its place.
+		a.LastLog = strings.TrimSpace(terminated.Message)
 	}
-	a.Reason, a.Message = wordless(job, pod, terminated)
-	a.LastLog = strings.TrimSpace(terminated.Message)
+	a.Reason, a.Message = wordless(pod, terminated, neededMemory(job, result))
 	return a
 }
 
 // wordless tells why a trainer ended that left no result.
-func wordless(job *v1alpha1.TrainingJob, pod *corev1.Pod, terminated *corev1.ContainerStateTerminated) (reason, message string) {
+func wordless(pod *corev1.Pod, terminated *corev1.ContainerStateTerminated, needed string) (reason, message string) {
 	switch {
 	case terminated.Reason == "OOMKilled":
-		return v1alpha1.ReasonOutOfMemory, fmt.Sprintf("pod %s was killed because it needed more memory than %s%s: raise spec.resources.limits.memory", pod.Name, memoryLimit(pod), enoughMemory(job))
+		return v1alpha1.ReasonOutOfMemory, fmt.Sprintf("pod %s was killed because it needed more memory than %s%s: raise spec.resources.limits.memory", pod.Name, memoryLimit(pod), needed)
 	case terminated.ExitCode == 137:
 		return v1alpha1.ReasonCrashed, fmt.Sprintf("pod %s was killed (exit code 137)", pod.Name)
 	}
@@ -86,12 +91,20 @@ func memoryLimit(pod *corev1.Pod) string {
 	return "the node has"
 }
 
-// enoughMemory is what the trainer estimated before it was killed.
-func enoughMemory(job *v1alpha1.TrainingJob) string {
-	if p := job.Status.Progress; p != nil && p.Memory != "" {
-		return fmt.Sprintf("; about %s should be enough", p.Memory)
+// neededMemory is what the trainer estimated before it was killed, for the
+// middle of a sentence.
+func neededMemory(job *v1alpha1.TrainingJob, left spec.Result) string {
+	needed := ""
+	if p := job.Status.Progress; p != nil {
+		needed = p.Memory
 	}
-	return ""
+	if p := left.Progress; p != nil && p.MemoryBytes > 0 {
+		needed = inMebibytes(p.MemoryBytes)
+	}
+	if needed == "" {
+		return ""
+	}
+	return fmt.Sprintf("; about %s should be enough", needed)
 }
 
 // inMebibytes is a quantity as people write it, rounded up.

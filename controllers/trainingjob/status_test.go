@@ -65,6 +65,7 @@ func TestJudge(t *testing.T) {
 	second := result(t, spec.Result{Model: modelOf("b")})
 	invalid := result(t, spec.Result{Failure: &spec.Failure{Reason: spec.ReasonDatasetInvalid, Message: "row 3 is short"}})
 	registry := result(t, spec.Result{Failure: &spec.Failure{Reason: spec.ReasonRegistryUnavailable, Message: "the registry doesn't answer"}})
+	foreseen := result(t, spec.Result{Progress: &spec.Progress{MemoryBytes: 300 << 20}, Log: "it reads"})
 	waiting := pod("p", corev1.PodPending)
 	waiting.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such image"}}}}
 	unscheduled := pod("p", corev1.PodPending)
@@ -90,6 +91,9 @@ func TestJudge(t *testing.T) {
 		{"crashed, another trains", observation{job: job, pods: []corev1.Pod{ended("p", 1, "Error", registry), pod("q", corev1.PodRunning)}}, v1alpha1.StateTraining, v1alpha1.ReasonTraining, "pod q trains"},
 		{"given up", observation{job: over(batchv1.JobFailed), pods: []corev1.Pod{ended("p", 1, "Error", registry), ended("q", 1, "Error", registry)}}, v1alpha1.StateFailed, spec.ReasonRegistryUnavailable, "the registry doesn't answer (given up after 2 attempts)"},
 		{"killed for memory", observation{job: over(batchv1.JobFailed), pods: []corev1.Pod{withLimit(ended("p", 137, "OOMKilled", ""), "64Mi")}}, v1alpha1.StateFailed, v1alpha1.ReasonOutOfMemory, "64Mi: raise spec.resources.limits.memory"},
+		{"killed for memory that was foreseen", observation{job: over(batchv1.JobFailed), pods: []corev1.Pod{withLimit(ended("p", 137, "OOMKilled", foreseen), "64Mi")}}, v1alpha1.StateFailed, v1alpha1.ReasonOutOfMemory, "64Mi; about 300Mi should be enough: raise"},
+		{"interrupted, none yet after it", observation{job: job, pods: []corev1.Pod{ended("p", spec.ExitInterrupted, "Error", "")}}, v1alpha1.StateRetrying, v1alpha1.ReasonRetrying, "was interrupted, another follows, and this attempt doesn't count"},
+		{"crashed after an interruption", observation{job: job, pods: []corev1.Pod{ended("p", spec.ExitInterrupted, "Error", ""), ended("q", 2, "Error", "")}}, v1alpha1.StateRetrying, v1alpha1.ReasonRetrying, "attempt 1 of 4 failed"},
 		{"killed", observation{job: over(batchv1.JobFailed), pods: []corev1.Pod{ended("p", 137, "Error", "")}}, v1alpha1.StateFailed, v1alpha1.ReasonCrashed, "was killed"},
 		{"failed without a pod", observation{job: over(batchv1.JobFailed)}, v1alpha1.StateFailed, v1alpha1.ReasonCrashed, "BackoffLimitExceeded: too often"},
 		{"evicted", observation{job: over(batchv1.JobFailed), pods: []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Status: corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted", Message: "low on memory"}}}}, v1alpha1.StateFailed, v1alpha1.ReasonCrashed, "Evicted low on memory"},
@@ -162,5 +166,52 @@ func TestSourceName(t *testing.T) {
 	job.Spec.Dataset.Source.ConfigMap = &spec.KeyReference{Name: "flowers", Key: "iris.csv"}
 	if got, want := sourceOf(job).name, "ConfigMap default/flowers, key iris.csv"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// The last words of an attempt are its own, or the end of its log.
+func TestLastFailureIsKept(t *testing.T) {
+	told := result(t, spec.Result{Failure: &spec.Failure{Reason: spec.ReasonDiverged, Message: "NaN"}, Log: "line 1\nline 2"})
+	for _, test := range []struct {
+		name, message, reason, log string
+		code                       int32
+	}{
+		{"it says why", told, spec.ReasonDiverged, "line 1\nline 2", 10},
+		{"it panicked", "panic: oh\ngoroutine 1\n", v1alpha1.ReasonCrashed, "panic: oh\ngoroutine 1", 2},
+		{"nothing is left", "", v1alpha1.ReasonCrashed, "", 137},
+	} {
+		training := &v1alpha1.TrainingJob{}
+		training.Status = statusOf(training, observation{job: &batchv1.Job{}, pods: []corev1.Pod{ended("p", test.code, "Error", test.message)}})
+		got := training.Status.LastFailure
+		if got == nil || got.Pod != "p" || got.Reason != test.reason || *got.ExitCode != test.code || got.LastLog != test.log {
+			t.Errorf("%s: the last failure is %+v", test.name, got)
+		}
+		// Its pod is gone, and another is there.
+		if after := statusOf(training, observation{job: &batchv1.Job{}, pods: []corev1.Pod{pod("q", corev1.PodRunning)}}); after.LastFailure == nil {
+			t.Errorf("%s: the last failure is forgotten", test.name)
+		}
+	}
+}
+
+// While a pod doesn't answer, what it said is not taken back: it would be told
+// again and again.
+func TestRunningPodIsQuiet(t *testing.T) {
+	training, seen := &v1alpha1.TrainingJob{}, observation{job: &batchv1.Job{}, pods: []corev1.Pod{pod("p", corev1.PodRunning)}}
+	for _, test := range []struct {
+		progress        *spec.Progress
+		reason, message string
+	}{
+		{nil, v1alpha1.ReasonTraining, "pod p trains"},
+		{&spec.Progress{Activity: "reads data"}, v1alpha1.ReasonTraining, "pod p reads data"},
+		{nil, v1alpha1.ReasonTraining, "pod p reads data"},
+		{&spec.Progress{Activity: "waits", Warning: "nothing listens"}, v1alpha1.ReasonHindered, "pod p waits; nothing listens"},
+		{nil, v1alpha1.ReasonHindered, "pod p waits; nothing listens"},
+		{&spec.Progress{Epoch: 1, Epochs: 2}, v1alpha1.ReasonTraining, "pod p trains"},
+	} {
+		seen.progress = test.progress
+		training.Status = statusOf(training, seen)
+		if got := training.Status.Conditions[0]; got.Reason != test.reason || got.Message != test.message {
+			t.Errorf("after %+v: %s, %q", test.progress, got.Reason, got.Message)
+		}
 	}
 }

@@ -149,3 +149,17 @@ func TestWaitingIsTold(t *testing.T) {
 		t.Errorf("told is %q, %q", p.Activity, p.Warning)
 	}
 }
+
+// What a run needs is left behind where memory may not suffice, and only there.
+func TestMemoryIsForeseen(t *testing.T) {
+	for _, c := range []struct {
+		limit int64
+		left  bool
+	}{{0, true}, {100 << 20, true}, {1 << 30, false}} {
+		left := int64(0)
+		foresee(80<<20, Options{Monitor: new(Monitor), MemoryLimit: c.limit, Precaution: func(r spec.Result) { left = r.Progress.MemoryBytes }})
+		if (left == 80<<20) != c.left {
+			t.Errorf("of a limit of %d, %d is left", c.limit, left)
+		}
+	}
+}

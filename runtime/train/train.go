@@ -44,6 +44,9 @@ type Options struct {
 	// take. Default: 20 seconds, which is less than Kubernetes gives a pod that it
 	// stops.
 	PushGrace time.Duration
+	// Precaution is given, when memory may not suffice, the result that should be
+	// found if the process is killed for it. Nil: none is left.
+	Precaution func(spec.Result)
 	// Log is told what the result does not say, such as that a checkpoint could
 	// not be written. Default: the default logger.
 	Log *slog.Logger
@@ -100,7 +103,7 @@ func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
 	if err := errors.Join(checkData(job, set), checkMemory(job, set, o.MemoryLimit)); err != nil {
 		return result, err
 	}
-	o.Monitor.needs(memoryNeeded(job, set))
+	foresee(memoryNeeded(job, set), o)
 	f, err := keep(ctx, job, o, func() (*fit, error) { return newFit(job, set, o.Monitor) })
 	if err != nil {
 		return result, err
@@ -119,6 +122,15 @@ func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
 	defer cancel()
 	result.Model, err = publish(ctx, job.Repository, f.model(job, result.Metrics, o.CodeVersion), o)
 	return result, err
+}
+
+// foresee tells how much memory the run needs. A process that is killed for it
+// can't tell any more.
+func foresee(needed float64, o Options) {
+	o.Monitor.needs(needed)
+	if o.Precaution != nil && (o.MemoryLimit == 0 || 2*needed > float64(o.MemoryLimit)) {
+		o.Precaution(spec.Result{Progress: &spec.Progress{MemoryBytes: int64(needed)}})
+	}
 }
 
 // extended returns a context that is done some time after ctx.

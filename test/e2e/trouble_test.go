@@ -178,31 +178,6 @@ func runningPod(t *testing.T, job *v1alpha1.TrainingJob) *corev1.Pod {
 	return found
 }
 
-// TestPodKilled takes the pod away in the middle of a run, first as an
-// eviction would and then without a warning: another pod ends the run.
-func TestPodKilled(t *testing.T) {
-	t.Parallel()
-	for name, grace := range map[string]int64{"stopped": 30, "killed": 0} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			namespace := newNamespace(t)
-			create(t, digitsData(t, namespace))
-			job := longJob(t, namespace, "digits", 600)
-			create(t, job)
-			pod := runningPod(t, job)
-			if err := cluster.Delete(t.Context(), pod, client.GracePeriodSeconds(grace)); err != nil {
-				t.Fatal(err)
-			}
-			jobReaches(t, job, v1alpha1.TrainingJobComplete, v1alpha1.ReasonPublished, "", 2*time.Minute)
-			for _, left := range podsOf(t, client.MatchingLabels{v1alpha1.TrainingJobLabel: job.Name}, namespace) {
-				if left.UID == pod.UID && left.Status.Phase == corev1.PodSucceeded {
-					t.Error("the pod ended before it was killed: the test shows nothing")
-				}
-			}
-		})
-	}
-}
-
 // TestRegistryDown takes the registry away from a run, and then from a
 // starting server. Both say so, and both go on when it is back. It changes what
 // every other story needs, so it is told alone, before them.
@@ -214,9 +189,10 @@ func TestRegistryDown(t *testing.T) {
 
 	job := sampleJob(t, namespace, "digits")
 	create(t, job)
-	took := jobReaches(t, job, v1alpha1.TrainingJobProgressing, v1alpha1.ReasonRetrying, "registry.trainyard-system.svc:5000", 2*time.Minute)
+	took := jobReaches(t, job, v1alpha1.TrainingJobProgressing, v1alpha1.ReasonHindered, "registry.trainyard-system.svc:5000", time.Minute)
 	t.Logf("said after %.1f s: %s", took.Seconds(), job.Status.Conditions[0].Message)
-	hasEvent(t, job, v1alpha1.ReasonRetrying, "registry.trainyard-system.svc:5000")
+	hasEvent(t, job, v1alpha1.ReasonHindered, "registry.trainyard-system.svc:5000")
+	jobReaches(t, job, v1alpha1.TrainingJobProgressing, v1alpha1.ReasonRetrying, "registry.trainyard-system.svc:5000", 2*time.Minute)
 
 	hopeless := sampleJob(t, namespace, "hopeless")
 	hopeless.Spec.BackoffLimit = new(int32(0))

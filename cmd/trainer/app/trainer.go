@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -47,7 +48,12 @@ func Main(version string) int {
 		result, err := train.Failed(spec.ReasonInternal, spec.ExitInvalid, err)
 		return end(result, err, *resultFile, last)
 	}
-	result, err := run(ctx, job, *listen, cmp.Or(version, recordedVersion()))
+	result, err := run(ctx, job, *listen, train.Options{CodeVersion: cmp.Or(version, recordedVersion()), Precaution: func(r spec.Result) {
+		r.Log = last.String()
+		if err := leave(r, *resultFile); err != nil {
+			slog.Warn("The termination message can't be written", "error", err)
+		}
+	}})
 	code := end(result, err, *resultFile, last)
 	if err == nil {
 		// The result comes first: until it is left, the run may have to go on.
@@ -71,7 +77,7 @@ func end(result spec.Result, err error, file string, last *tail) int {
 }
 
 // run trains what the environment asks for.
-func run(ctx context.Context, job spec.Train, listen, version string) (spec.Result, error) {
+func run(ctx context.Context, job spec.Train, listen string, o train.Options) (spec.Result, error) {
 	listener, err := net.Listen("tcp", listen)
 	if err != nil {
 		return train.Failed(spec.ReasonInternal, 1, fmt.Errorf("serving /progress: %w", err))
@@ -85,13 +91,13 @@ func run(ctx context.Context, job spec.Train, listen, version string) (spec.Resu
 	}()
 	defer server.Close()
 
-	limit := memoryLimit()
+	o.Monitor, o.MemoryLimit = monitor, memoryLimit()
 	slog.Info("Training starts", "model", job.Name, "source", job.SourceName, "repository", job.Repository.Name,
-		"listen", listener.Addr(), "version", version, "processors", runtime.GOMAXPROCS(0), "memoryLimit", limit)
+		"listen", listener.Addr(), "version", o.CodeVersion, "processors", runtime.GOMAXPROCS(0), "memoryLimit", o.MemoryLimit)
 	done := make(chan struct{})
 	defer close(done)
 	go logProgress(monitor, done)
-	return train.Run(ctx, job, train.Options{Monitor: monitor, CodeVersion: version, MemoryLimit: limit})
+	return train.Run(ctx, job, o)
 }
 
 // recipe reads the job. A field that this version does not know would be left
@@ -118,6 +124,9 @@ func memoryLimit() int64 {
 	limit, err := memlimit.Set(memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)))
 	if err != nil {
 		slog.Warn("Memory limit is not known", "error", err)
+		return 0
+	}
+	if limit == math.MaxInt64 {
 		return 0
 	}
 	return limit
