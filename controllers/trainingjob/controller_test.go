@@ -482,6 +482,43 @@ func TestSchemaAccepts(t *testing.T) {
 	}
 }
 
+// The schema takes every example of docs/jobs.md, and the samples.
+func TestSchemaAcceptsTheJobs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/jobs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(examples) < 4 {
+		t.Errorf("there are %d examples", len(examples))
+	}
+	for _, example := range examples {
+		job := sample(server.Namespace(t))
+		err := yaml.UnmarshalStrict([]byte(example[1]), job)
+		if err == nil {
+			err = server.Client.Create(t.Context(), job, client.DryRunAll)
+		}
+		if err != nil {
+			t.Errorf("%v in:\n%s", err, example[1])
+		}
+	}
+	for _, file := range []string{"trainingjob.yaml", "trainingjob-platform.yaml"} {
+		text, err := os.ReadFile("../../config/samples/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents := strings.Split(string(text), "\n---\n")
+		job := &v1alpha1.TrainingJob{}
+		if err := yaml.UnmarshalStrict([]byte(documents[len(documents)-1]), job); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		job.Namespace = server.Namespace(t)
+		if err := server.Client.Create(t.Context(), job, client.DryRunAll); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
 // The schema takes every example of docs/recipes.md.
 func TestSchemaAcceptsTheRecipes(t *testing.T) {
 	text, err := os.ReadFile("../../docs/recipes.md")
