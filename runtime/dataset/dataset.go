@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"gonum.org/v1/gonum/blas/blas32"
 
@@ -95,6 +96,24 @@ type Part struct {
 	X blas32.General
 	// Y has for each example the number to predict, or the index of its class.
 	Y []float32
+
+	file *os.File // that X is mapped from; nil: none
+}
+
+// InFile tells that X is mapped from a file: going through it from front to back
+// is fast, and picking rows here and there is slow.
+func (p Part) InFile() bool { return p.file != nil }
+
+// ReadRows copies rows from the given one on, as many as there is room for in y.
+// x has room for as many.
+func (p Part) ReadRows(from int, x, y []float32) error {
+	copy(y, p.Y[from:])
+	if !p.InFile() {
+		copy(x, p.X.Data[from*p.X.Cols:])
+		return nil
+	}
+	_, err := p.file.ReadAt(asBytes(x), int64(from)*int64(p.X.Cols)*numberBytes)
+	return err
 }
 
 // Read reads the table at path: a file, or the URL (https://, s3://) of the

@@ -91,7 +91,7 @@ func TestReadNoHeader(t *testing.T) {
 	if diff := cmp.Diff([]string{"1", "0"}, got.Columns); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(Part{X: general(2, 2, []float32{2, 1, 5, 4}), Y: []float32{3, 6}}, got.Train); diff != "" {
+	if diff := cmp.Diff(Part{X: general(2, 2, []float32{2, 1, 5, 4}), Y: []float32{3, 6}}, got.Train, values); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -200,13 +200,13 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 			want: `the source: row 10002, column "y": the label has more than 10000 different values, too many for classes; is it the right column?`},
 		"range": {data: "x,y\n3e38,1\n-3e38,1\n", change: func(o *Options) { o.Scaling = spec.MinMaxScaling },
 			want: `the source: column "x": the values range from -3...`},
-		"fraction":     {data: flowers, change: func(o *Options) { o.ValidationFraction = 1 }, want: `the source: validationFraction is 1; it must be at least 0 and below 1`},
-		"format":       {data: flowers, change: func(o *Options) { o.Format = "ARFF" }, want: `the source: format "ARFF" is not known; use CSV, NPY, NPZ or Parquet`},
-		"scaling":      {data: "x,y\n1,2\n", change: func(o *Options) { o.Scaling = "Log" }, want: `the source: scaling "Log" is not known; use None, Standard or MinMax`},
-		"bare quote":   {data: "x,y\n1,2\n1\",2\n", want: `the source: row 3: a quote stands within a cell that does not start with one...`},
-		"open quote":   {data: "x,y\n\"1,2\n1,2\n", want: `the source: row 2: a quoted cell...`},
-		"text behind":  {data: "x,y\n\"1\"2,2\n1,2\n", want: `the source: row 2: a quoted cell is not closed, or is followed by more text...`},
-		"endless line": {data: gzipped("x,y\n" + strings.Repeat("1", maxRowBytes+2*readSize)), want: `the source: a row is longer than 32 MiB; is a line end or a closing quote missing?`},
+		"fraction":        {data: flowers, change: func(o *Options) { o.ValidationFraction = 1 }, want: `the source: validationFraction is 1; it must be at least 0 and below 1`},
+		"format":          {data: flowers, change: func(o *Options) { o.Format = "ARFF" }, want: `the source: format "ARFF" is not known; use CSV, NPY, NPZ or Parquet`},
+		"scaling":         {data: "x,y\n1,2\n", change: func(o *Options) { o.Scaling = "Log" }, want: `the source: scaling "Log" is not known; use None, Standard or MinMax`},
+		"bare quote":      {data: "x,y\n1,2\n1\",2\n", want: `the source: row 3: a quote stands within a cell that does not start with one...`},
+		"open quote":      {data: "x,y\n\"1,2\n1,2\n", want: `the source: row 2: a quoted cell...`},
+		"text behind":     {data: "x,y\n\"1\"2,2\n1,2\n", want: `the source: row 2: a quoted cell is not closed, or is followed by more text...`},
+		"endless line":    {data: gzipped("x,y\n" + strings.Repeat("1", maxRowBytes+2*readSize)), want: `the source: a row is longer than 32 MiB; is a line end or a closing quote missing?`},
 		"text as Parquet": {data: flowers, change: as(spec.Parquet), want: `the source: this is not a Parquet file; is it text? Then set format: CSV`},
 		"NPY as Parquet":  {data: npyMagic, change: as(spec.Parquet), want: `the source: this is not a Parquet file, but seems to be NPY; set format: NPY`},
 		"gzip as NPY":     {data: gzipped(npyMagic), change: as(spec.NPY), want: `the source: this is not a NPY file, but a gzip file; only CSV may be compressed with it`},

@@ -45,7 +45,7 @@ func TestMissing(t *testing.T) {
 		o := labelled("price", "km", "color")
 		o.OneHot, o.Missing = []string{"color"}, &test.missing
 		got := mustRead(t, test.data, o)
-		if diff := cmp.Diff(Part{X: general(len(test.y), 3, test.x), Y: test.y}, got.Train); diff != "" {
+		if diff := cmp.Diff(Part{X: general(len(test.y), 3, test.x), Y: test.y}, got.Train, values); diff != "" {
 			t.Errorf("%s: %s", test.missing.Policy, diff)
 		}
 	}

@@ -126,7 +126,7 @@ func (t *table) part(d *drawing) (*Set, error) {
 		}
 		kept++
 	}
-	set.Train = Part{X: general(kept, width, values[:kept*width]), Y: labels[:kept]}
+	set.Train = Part{X: general(kept, width, values[:kept*width]), Y: labels[:kept], file: t.values.file}
 	set.Validation, err = partOf(x, y, width)
 	return set, err
 }
@@ -143,7 +143,7 @@ func partOf(x, y *numbers, width int) (p Part, err error) {
 		return p, err
 	}
 	data, err := x.all()
-	p.X = general(y.len(), width, data)
+	p.X, p.file = general(y.len(), width, data), x.file
 	return p, err
 }
 

@@ -24,14 +24,17 @@ func BenchmarkGather(b *testing.B) {
 		{"784-512-256-10", 784, 10000, 128, []int32{512, 256, 10}},
 	} {
 		f := benchmarkFit(b, c.inputs, c.rows, c.batch, c.units)
-		f.startAt(0)
+		taken := 0
 		next := func() batch {
-			b := f.next(int(c.batch))
-			if b.x.Rows < int(c.batch) {
-				f.startAt(0)
-				b = f.next(int(c.batch))
+			if taken += int(c.batch); taken > c.rows {
+				taken = int(c.batch)
+				start(b, f)
 			}
-			return b
+			rows, err := f.next(int(c.batch))
+			if err != nil {
+				b.Fatal(err)
+			}
+			return rows
 		}
 		b.Run(fmt.Sprintf("%s/gather", c.name), func(b *testing.B) {
 			for range b.N {
@@ -69,8 +72,14 @@ func benchmarkFit(b *testing.B, inputs, rows int, batch int32, units []int32) *f
 	if err != nil {
 		b.Fatal(err)
 	}
-	f.startAt(0)
+	start(b, f)
 	return f
+}
+
+func start(b *testing.B, f *fit) {
+	if err := f.startAt(0); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // BenchmarkCheckpoint writes and reads the state of 784-512-256-10 with Adam.

@@ -5,8 +5,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"gonum.org/v1/gonum/blas/blas32"
-
 	"trainyard.dev/trainyard/runtime/dataset"
 	"trainyard.dev/trainyard/runtime/nn"
 	"trainyard.dev/trainyard/runtime/spec"
@@ -28,9 +26,8 @@ type fit struct {
 	position
 	metrics map[string]float64 // of the last epoch that was measured
 
-	order   *order    // of this epoch's rows
 	weights []float32 // of the rows' losses; nil: 1
-	batch   batch
+	feed    *feed     // of batches; nil: a step takes all rows where they are
 
 	monitor *Monitor
 	pace    pace
@@ -49,13 +46,6 @@ type position struct {
 	Over bool `json:"over"`
 }
 
-// batch is room for the rows of a step.
-type batch struct {
-	x       blas32.General
-	y       []float32
-	weights []float32
-}
-
 func newFit(job spec.Train, set *dataset.Set, monitor *Monitor) (*fit, error) {
 	t := job.Training
 	network, err := networkOf(job.Network, len(set.Columns), t.Seed)
@@ -71,6 +61,7 @@ func newFit(job spec.Train, set *dataset.Set, monitor *Monitor) (*fit, error) {
 	if err != nil {
 		return nil, err
 	}
+	weights := rowWeights(t, set)
 	return &fit{
 		job:       job,
 		set:       set,
@@ -80,11 +71,18 @@ func newFit(job spec.Train, set *dataset.Set, monitor *Monitor) (*fit, error) {
 		dropout:   dropout,
 		stopping:  newStopping(t.EarlyStopping, network),
 		position:  position{Epoch: 1},
-		order:     newOrder(set.Train.X.Rows, set.Train.X.Cols),
-		weights:   rowWeights(t, set),
-		batch:     newBatch(rows, set),
+		weights:   weights,
+		feed:      feedOf(set, weights, rows),
 		monitor:   monitor,
 	}, nil
+}
+
+// feedOf returns a feed of batches of that many rows, unless that is all.
+func feedOf(set *dataset.Set, weights []float32, rows int) *feed {
+	if rows == set.Train.X.Rows {
+		return nil
+	}
+	return newFeed(set.Train, weights, rows)
 }
 
 // batchRows is the number of rows of a full batch.
@@ -99,23 +97,6 @@ func stepsPerEpoch(t spec.Training, set *dataset.Set) int64 {
 	rows, batch := int64(set.Train.X.Rows), int64(batchRows(t, set))
 	return (rows + batch - 1) / batch
 }
-
-// newBatch returns room for a batch of that many rows. All rows need none: they
-// are taken where they are.
-func newBatch(rows int, set *dataset.Set) batch {
-	if rows == set.Train.X.Rows {
-		return batch{}
-	}
-	columns := set.Train.X.Cols
-	return batch{
-		x:       blas32.General{Cols: columns, Stride: columns, Data: make([]float32, rows*columns)},
-		y:       make([]float32, rows),
-		weights: make([]float32, rows),
-	}
-}
-
-// takesAllRows tells that a step takes all rows where they are, in their order.
-func (f *fit) takesAllRows() bool { return f.batch.y == nil }
 
 // run goes through all epochs that are left. An error of ctx leaves f between
 // two steps.
@@ -137,7 +118,9 @@ func (f *fit) run(ctx context.Context) error {
 func (f *fit) runEpoch(ctx context.Context) error {
 	size, rows := batchRows(f.job.Training, f.set), f.set.Train.X.Rows
 	from := int(f.Step) * size
-	f.startAt(from)
+	if err := f.startAt(from); err != nil {
+		return err
+	}
 	if f.Step == 0 {
 		f.Loss, *f.dropout = 0, *stream(f.job.Training.Seed, "dropout", f.Epoch)
 	}
@@ -145,7 +128,11 @@ func (f *fit) runEpoch(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := f.makeStep(f.next(min(size, rows-from))); err != nil {
+		b, err := f.next(min(size, rows-from))
+		if err == nil {
+			err = f.makeStep(b)
+		}
+		if err != nil {
 			return err
 		}
 		f.keeper.stepped(f, f.pace.now)
@@ -154,19 +141,26 @@ func (f *fit) runEpoch(ctx context.Context) error {
 }
 
 // startAt goes to the row of that number in the epoch's order.
-func (f *fit) startAt(row int) {
-	if !f.takesAllRows() {
-		f.order.start(f.job.Training.Seed, f.Epoch)
-		f.order.skip(row)
+func (f *fit) startAt(row int) error {
+	if f.feed == nil {
+		return nil
 	}
+	return f.feed.start(f.job.Training.Seed, f.Epoch, row)
 }
 
 // next returns the next n rows in the epoch's order.
-func (f *fit) next(n int) batch {
-	if f.takesAllRows() {
-		return batch{x: f.set.Train.X, y: f.set.Train.Y, weights: f.weights}
+func (f *fit) next(n int) (batch, error) {
+	if f.feed == nil {
+		return batch{x: f.set.Train.X, y: f.set.Train.Y, weights: f.weights}, nil
 	}
-	return f.gather(f.order.next(n))
+	return f.feed.next(n)
+}
+
+// close waits for whatever still uses the set.
+func (f *fit) close() {
+	if f.feed != nil {
+		f.feed.close()
+	}
 }
 
 func (f *fit) makeStep(b batch) error {
@@ -181,28 +175,6 @@ func (f *fit) makeStep(b batch) error {
 		f.report()
 	}
 	return nil
-}
-
-// gather copies rows of the training set into one batch. That is one to four
-// hundredths of a step (see BenchmarkGather). A goroutine that does it ahead was
-// tried: steps of 784-512-256-10 took as long as before, those of 64-64-32-10
-// half as long again.
-func (f *fit) gather(rows []int) batch {
-	from, b := f.set.Train, f.batch
-	b.x.Rows, b.y = len(rows), b.y[:len(rows)]
-	for i, r := range rows {
-		copy(b.x.Data[i*b.x.Stride:(i+1)*b.x.Stride], from.X.Data[r*from.X.Stride:])
-		b.y[i] = from.Y[r]
-	}
-	if f.weights == nil {
-		b.weights = nil
-		return b
-	}
-	b.weights = b.weights[:len(rows)]
-	for i, r := range rows {
-		b.weights[i] = f.weights[r]
-	}
-	return b
 }
 
 // endEpoch goes on to the next epoch, if there is one.

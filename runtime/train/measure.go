@@ -23,8 +23,13 @@ func (f *fit) measure(ctx context.Context) error {
 	}
 	f.metrics = measured
 	if _, ok := measured["Loss"]; !ok {
-		f.startAt(0)
-		b := f.next(batchRows(f.job.Training, f.set))
+		if err := f.startAt(0); err != nil {
+			return err
+		}
+		b, err := f.next(batchRows(f.job.Training, f.set))
+		if err != nil {
+			return err
+		}
 		f.trainer.Gradients(b.x, b.y, b.weights) // to see where
 		return f.diverged(math.NaN())
 	}

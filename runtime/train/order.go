@@ -14,19 +14,16 @@ import "math/rand/v2"
 type order struct {
 	rows, blockRows int
 	blocks          []int // in the epoch's order, as far as they were not taken
-	left            []int // rows of the window that were not taken
-	window, batch   []int
 	random          *rand.Rand
 }
 
-// A window of 64 MiB is small beside any pod's memory; its 256 blocks give a
-// good sample of the table even where like rows lie together; and a block of 256
-// KiB is read from a disk about as fast as a file from front to back.
+// A window of 16 MiB is small beside any pod's memory; its 256 blocks give a good
+// sample of the table even where like rows lie together.
 const (
-	blockBytes   = 256 << 10
+	blockBytes   = 64 << 10
 	windowBlocks = 256
 	// maxBlockRows keeps the order of a window small for narrow tables.
-	maxBlockRows = 4096
+	maxBlockRows = 1024
 )
 
 func newOrder(rows, columns int) *order {
@@ -37,7 +34,7 @@ func newOrder(rows, columns int) *order {
 // start begins an epoch's order.
 func (o *order) start(seed int64, epoch int32) {
 	o.random = rand.New(stream(seed, "order", epoch))
-	o.left, o.blocks = nil, make([]int, (o.rows+o.blockRows-1)/o.blockRows)
+	o.blocks = make([]int, (o.rows+o.blockRows-1)/o.blockRows)
 	for i := range o.blocks {
 		o.blocks[i] = i
 	}
@@ -46,45 +43,30 @@ func (o *order) start(seed int64, epoch int32) {
 	}
 }
 
-// next returns the next n rows, or those that are left if they are fewer. They
-// are valid until the next call.
-func (o *order) next(n int) []int {
-	if len(o.left) == 0 {
-		o.nextWindow()
-	}
-	if n <= len(o.left) {
-		rows := o.left[:n]
-		o.left = o.left[n:]
-		return rows
-	}
-	o.batch = append(o.batch[:0], o.left...)
-	for len(o.batch) < n && o.nextWindow() {
-		more := min(n-len(o.batch), len(o.left))
-		o.batch = append(o.batch, o.left[:more]...)
-		o.left = o.left[more:]
-	}
-	return o.batch
+// window is the rows of some blocks, and the order to take them in.
+type window struct {
+	rows []int // block after block
+	// picks are positions in rows, in the order to take them: those that were not
+	// taken yet.
+	picks []int
+	all   []int // the room of picks
+	// x and y are copies of the rows, if they come from files.
+	x, y []float32
 }
 
-// skip leaves n rows out.
-func (o *order) skip(n int) {
-	for n > 0 {
-		n -= len(o.next(n))
-	}
-}
-
-// nextWindow draws the order of the rows of the next blocks, if there are any.
-func (o *order) nextWindow() bool {
+// draw makes w the epoch's next window. It tells whether there is one.
+func (o *order) draw(w *window) bool {
 	blocks := o.blocks[:min(windowBlocks, len(o.blocks))]
 	o.blocks = o.blocks[len(blocks):]
-	o.window = o.window[:0]
+	w.rows, w.all = w.rows[:0], w.all[:0]
 	for _, b := range blocks {
 		for row := b * o.blockRows; row < min((b+1)*o.blockRows, o.rows); row++ {
-			o.window = append(o.window, row)
+			w.all = append(w.all, len(w.rows))
+			w.rows = append(w.rows, row)
 		}
 	}
-	shuffle(o.random, o.window)
-	o.left = o.window
+	shuffle(o.random, w.all)
+	w.picks = w.all
 	return len(blocks) > 0
 }
 

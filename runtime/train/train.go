@@ -94,11 +94,13 @@ func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
 		return result, err
 	}
 	o.Monitor.does("reads " + job.SourceName)
+	leaveMemory(o, o.MemoryLimit/tableShare)
 	set, err := read(ctx, job, o)
 	if err != nil {
 		return result, err
 	}
 	defer set.Close()
+	leaveMemory(o, set.MemoryBytes())
 	result.DatasetDigest = set.Digest
 	if err := errors.Join(checkData(job, set), checkMemory(job, set, o.MemoryLimit)); err != nil {
 		return result, err
@@ -109,6 +111,7 @@ func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
 		return result, err
 	}
 	defer f.keeper.close()
+	defer f.close()
 	o.Monitor.does("")
 	err = f.run(ctx)
 	if err == nil || errors.Is(err, ctx.Err()) {
@@ -142,18 +145,30 @@ func extended(ctx context.Context, by time.Duration) (context.Context, context.C
 	return longer, func() { stop(); cancel(nil) }
 }
 
+// tableShare is the part of the memory that rows may take: a third. The rest is
+// for reading them, and for the network. Rows in files lose little: as long as
+// the kernel has memory to spare, it keeps the files in it.
+const tableShare = 3
+
+// leaveMemory keeps the garbage collector from using memory that the rows take,
+// which it does not know of.
+func leaveMemory(o Options, rows int64) {
+	if o.MemoryLimit > 0 {
+		debug.SetMemoryLimit(o.MemoryLimit - rows)
+	}
+}
+
 func read(ctx context.Context, job spec.Train, o Options) (*dataset.Set, error) {
 	target := dataset.Numbers
 	if job.Training.Loss.ForClasses() {
 		target = dataset.Classes
 	}
 	set, err := dataset.Read(ctx, job.Source, dataset.Options{
-		Dataset:    job.Dataset,
-		Target:     target,
-		Seed:       job.Training.Seed,
-		SourceName: job.SourceName,
-		// The rest is for slices that grow by being copied, and for the network.
-		MemoryBytes:  o.MemoryLimit / 3,
+		Dataset:      job.Dataset,
+		Target:       target,
+		Seed:         job.Training.Seed,
+		SourceName:   job.SourceName,
+		MemoryBytes:  o.MemoryLimit / tableShare,
 		TemporaryDir: o.TemporaryDir,
 		Credentials:  remote.EnvironmentCredentials(os.Environ()),
 	})
