@@ -405,3 +405,13 @@ func TestPartsDoNotStayForever(t *testing.T) {
 		t.Errorf("left are %s, want %s", got, want)
 	}
 }
+
+func TestReceived(t *testing.T) {
+	for header, want := range map[string]int64{
+		"0-1023": 1024, "bytes=0-9": 10, "0-0": 1, "": -1, "-": -1, "0-": -1, "0--5": -1, "x": -1, "0-9223372036854775807": -1, "0-99999999999999999999": -1,
+	} {
+		if got := received(http.Header{"Range": {header}}); got != want {
+			t.Errorf("%q: %d, want %d", header, got, want)
+		}
+	}
+}

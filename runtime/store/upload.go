@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -74,14 +75,13 @@ func (u *upload) send(ctx context.Context, content io.ReaderAt) error {
 // nothing yet, begins anew.
 func (u *upload) find(ctx context.Context) error {
 	if u.location != nil {
-		response, err := u.do(ctx, http.MethodGet, u.location, nil, 0)
+		r, err := u.do(ctx, http.MethodGet, u.location, nil)
 		if err != nil {
 			return err
 		}
-		end, err := rangeEnd(response)
-		if response.StatusCode == http.StatusNoContent && err == nil && end > 0 && end < u.blob.Size {
-			u.sent = end + 1
-			return u.move(response)
+		if r.status == http.StatusNoContent && r.has > 1 && r.has <= u.blob.Size {
+			u.sent = r.has
+			return u.move(r)
 		}
 	}
 	u.location, u.sent = nil, 0
@@ -89,38 +89,35 @@ func (u *upload) find(ctx context.Context) error {
 }
 
 func (u *upload) begin(ctx context.Context) error {
-	response, err := u.do(ctx, http.MethodPost, u.uploads(), nil, 0)
+	r, err := u.do(ctx, http.MethodPost, u.uploads(), nil)
 	if err != nil {
 		return err
 	}
-	if response.StatusCode != http.StatusAccepted {
-		return refusal(response)
+	if r.status != http.StatusAccepted {
+		return r.refusal
 	}
-	return u.move(response)
+	return u.move(r)
 }
 
 // append sends the next piece.
 func (u *upload) append(ctx context.Context, content io.ReaderAt) error {
-	size := min(pieceBytes, u.blob.Size-u.sent)
-	response, err := u.do(ctx, http.MethodPatch, u.location, io.NewSectionReader(content, u.sent, size), u.sent)
-	if err != nil {
+	piece := io.NewSectionReader(content, u.sent, min(pieceBytes, u.blob.Size-u.sent))
+	r, err := u.do(ctx, http.MethodPatch, u.location, piece)
+	switch {
+	case err != nil:
 		return err
+	case u.sent == 0 && slices.Contains(noPieces, r.status):
+		return errNoPieces
+	case r.status/100 != 2:
+		return r.refusal
+	case r.has >= 0 && r.has <= u.sent:
+		return fmt.Errorf("registry %s accepted %d bytes from offset %d, but says that it has %d", u.client.host(), piece.Size(), u.sent, r.has)
 	}
-	if response.StatusCode/100 != 2 {
-		if u.sent == 0 && slices.Contains(noPieces, response.StatusCode) {
-			return errNoPieces
-		}
-		return refusal(response)
+	u.sent += piece.Size()
+	if r.has >= 0 {
+		u.sent = min(u.sent, r.has) // it may have taken less than it was sent
 	}
-	u.sent += size
-	// It may have taken less than it was sent.
-	if end, err := rangeEnd(response); err == nil && end+1 < u.sent {
-		if end+1 <= u.sent-size {
-			return fmt.Errorf("registry %s accepted %d bytes from offset %d, but says that it has %d", u.client.host(), size, u.sent-size, end+1)
-		}
-		u.sent = end + 1
-	}
-	return u.move(response)
+	return u.move(r)
 }
 
 // noPieces are the answers to a first piece of registries that take none.
@@ -134,27 +131,26 @@ func (u *upload) finish(ctx context.Context) error {
 	query := end.Query()
 	query.Set("digest", u.blob.Digest.String())
 	end.RawQuery = query.Encode()
-	response, err := u.do(ctx, http.MethodPut, &end, nil, 0)
+	r, err := u.do(ctx, http.MethodPut, &end, nil)
 	if err != nil {
 		return err
 	}
-	if response.StatusCode/100 != 2 {
-		return refusal(response)
+	if r.status/100 != 2 {
+		return r.refusal
 	}
 	u.forget()
 	return nil
 }
 
 // move follows the registry to where it wants the next request.
-func (u *upload) move(response *http.Response) error {
-	location, err := response.Location()
-	if err != nil || !u.isOurs(location) {
+func (u *upload) move(r reply) error {
+	if r.location == nil || !u.isOurs(r.location) {
 		return errNoPieces
 	}
-	u.location = location
+	u.location = r.location
 	// A note that cannot be kept costs a later Push what was sent, and nothing
 	// else.
-	_ = os.WriteFile(u.note, []byte(u.blob.Digest.String()+" "+location.String()+"\n"), 0o600)
+	_ = os.WriteFile(u.note, []byte(u.blob.Digest.String()+" "+u.location.String()+"\n"), 0o600)
 	return nil
 }
 
@@ -176,11 +172,19 @@ func (u *upload) isOurs(location *url.URL) bool {
 	return location.Scheme == ours.Scheme && location.Host == ours.Host
 }
 
-// do sends a request, and reads the answer to its end.
-func (u *upload) do(ctx context.Context, method string, to *url.URL, piece *io.SectionReader, offset int64) (*http.Response, error) {
+// reply is what a registry said.
+type reply struct {
+	status   int
+	location *url.URL // nil: none
+	has      int64    // how many bytes of the upload it has; -1: not said
+	refusal  error    // for a status that was not wanted
+}
+
+// do sends a request, with a piece that belongs at u.sent or without one.
+func (u *upload) do(ctx context.Context, method string, to *url.URL, piece *io.SectionReader) (reply, error) {
 	request, err := http.NewRequestWithContext(ctx, method, to.String(), nil)
 	if err != nil {
-		return nil, err
+		return reply{}, err
 	}
 	if piece != nil {
 		request.GetBody = func() (io.ReadCloser, error) {
@@ -189,24 +193,27 @@ func (u *upload) do(ctx context.Context, method string, to *url.URL, piece *io.S
 		request.Body, _ = request.GetBody() // this one never fails
 		request.ContentLength = piece.Size()
 		request.Header.Set("Content-Type", "application/octet-stream")
-		request.Header.Set("Content-Range", fmt.Sprintf("%d-%d", offset, offset+piece.Size()-1))
+		request.Header.Set("Content-Range", fmt.Sprintf("%d-%d", u.sent, u.sent+piece.Size()-1))
 	}
 	response, err := u.client.repository.Client.Do(request)
 	if err != nil {
-		return nil, err
+		return reply{}, err
 	}
 	defer response.Body.Close()
-	const longest = 64 << 10
-	words, err := io.ReadAll(io.LimitReader(response.Body, longest))
-	response.Body = io.NopCloser(strings.NewReader(string(words)))
-	return response, err
+	r := reply{status: response.StatusCode, has: received(response.Header), refusal: refusal(response)}
+	r.location, _ = response.Location() // nil says that there is none
+	return r, nil
 }
 
-// rangeEnd is the last byte of a header like "Range: 0-1023".
-func rangeEnd(response *http.Response) (int64, error) {
-	text := strings.TrimPrefix(response.Header.Get("Range"), "bytes=")
-	_, end, _ := strings.Cut(text, "-")
-	return strconv.ParseInt(end, 10, 64)
+// received reads a header like "Range: 0-1023", which says 1024 bytes. -1: it is
+// not there.
+func received(header http.Header) int64 {
+	_, end, _ := strings.Cut(strings.TrimPrefix(header.Get("Range"), "bytes="), "-")
+	last, err := strconv.ParseInt(end, 10, 64)
+	if err != nil || last < 0 || last == math.MaxInt64 {
+		return -1
+	}
+	return last + 1
 }
 
 // refusal is a registry's answer as oras-go has it.
@@ -214,7 +221,8 @@ func refusal(response *http.Response) error {
 	var said struct {
 		Errors errcode.Errors `json:"errors"`
 	}
+	const longest = 64 << 10
 	// What is no JSON has no words.
-	_ = json.NewDecoder(response.Body).Decode(&said)
+	_ = json.NewDecoder(io.LimitReader(response.Body, longest)).Decode(&said)
 	return &errcode.ErrorResponse{Method: response.Request.Method, URL: response.Request.URL, StatusCode: response.StatusCode, Errors: said.Errors}
 }
