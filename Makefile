@@ -77,6 +77,22 @@ bin/bench-venv/ready: bench/train/requirements.txt bench/train/requirements-torc
 	$(BENCH_PYTHON) -m pip install -q --no-deps -r bench/train/requirements-torch.txt || echo 'bench: PyTorch could not be installed' >&2
 	touch $@
 
+SERVE_PEERS := bin/serve-peers
+
+.PHONY: bench-serve
+bench-serve: prerequisites $(addprefix $(SERVE_PEERS)/,kserve/ready mlserver/ready fastapi/ready) $(OPENBLAS)/libopenblas.a ## Serve beside KServe, MLServer and FastAPI (BENCH_CASES, see bench/README.md)
+	@command -v wrk h2load >/dev/null || apt-get install -y wrk nghttp2-client
+	mkdir -p bin/bench-serve-data
+	$(BUILD_OPENBLAS) -o bin/bench-serve-server ./cmd/server
+	$(BUILD_OPENBLAS) -o bin/bench-serve ./bench/serve
+	bin/bench-serve bin/bench-serve-server $(SERVE_PEERS) bin/bench-serve-data
+
+# Peers pin what others pin differently, so each has an environment of its own.
+$(SERVE_PEERS)/%/ready: bench/serve/peers/%.txt
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install -q -r $< || echo 'bench: $* could not be installed' >&2
+	touch $@
+
 CONFORMANCE := $(CURDIR)/bin/conformance
 
 .PHONY: conformance

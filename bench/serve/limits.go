@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"gonum.org/v1/gonum/blas/blas32"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// passed is a codec of messages that are bytes already.
+type passed struct{}
+
+func (passed) Marshal(v any) ([]byte, error)      { return v.([]byte), nil }
+func (passed) Unmarshal(data []byte, v any) error { *v.(*[]byte) = data; return nil }
+func (passed) Name() string                       { return "proto" }
+
+func dial(host string) (*grpc.ClientConn, error) {
+	return grpc.NewClient(host, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodec(passed{})))
+}
+
+func callOnce(host string, m []byte) ([]byte, error) {
+	c, err := dial(host)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var answer []byte
+	err = c.Invoke(ctx, "/inference.GRPCInferenceService/ModelInfer", m, &answer)
+	return answer, err
+}
+
+// overhead: what a call costs over the forward pass. The server's own time is
+// read from its histogram, the client's is measured by a Go client, one call
+// after the other.
+func (b *bench) overhead() error {
+	m := b.models["digits"]
+	s, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	c, err := dial(s.grpc)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	const calls = 20_000
+	took := make([]time.Duration, 0, calls)
+	for range calls {
+		var answer []byte
+		began := time.Now()
+		if err := c.Invoke(context.Background(), "/inference.GRPCInferenceService/ModelInfer", message(m.Name, 1, m.inputs), &answer); err != nil {
+			return err
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	inServer, err := s.meanSeconds(`protocol="grpc"`)
+	if err != nil {
+		return err
+	}
+	forward := m.forward()
+	fmt.Printf("BENCH serve/overhead-grpc forward=%s in-server=%s (mean) round-trip=%s (median) over-forward=%s target=40µs\n",
+		forward, inServer.Round(100*time.Nanosecond), took[calls/2], (inServer - forward).Round(100*time.Nanosecond))
+	return nil
+}
+
+// forward is the median time of a bare forward pass of one row, in this process.
+func (m *served) forward() time.Duration {
+	w := m.network.NewWorkspace(1)
+	x := blas32.General{Rows: 1, Cols: m.inputs, Stride: m.inputs, Data: make([]float32, m.inputs)}
+	took := make([]time.Duration, 1001)
+	for i := range took {
+		began := time.Now()
+		m.network.Predict(x, w)
+		took[i] = time.Since(began)
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
+}
+
+// meanSeconds reads the mean of the server's histogram of durations.
+func (s *side) meanSeconds(label string) (time.Duration, error) {
+	response, err := http.Get("http://" + s.operations + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	var sum, count float64
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		name, text, _ := strings.Cut(lines.Text(), "} ")
+		if !strings.Contains(name, label) {
+			continue
+		}
+		value, _ := strconv.ParseFloat(text, 64)
+		switch {
+		case strings.HasPrefix(name, "trainyard_server_request_duration_seconds_sum"):
+			sum = value
+		case strings.HasPrefix(name, "trainyard_server_request_duration_seconds_count"):
+			count = value
+		}
+	}
+	if count == 0 {
+		return 0, errors.New("the server counted no request")
+	}
+	return time.Duration(sum / count * float64(time.Second)), nil
+}
+
+// start: from the start of the process to ready, with a model of 100 KB from a
+// local registry. The median of several.
+func (b *bench) start() error {
+	var took []time.Duration
+	for range 11 {
+		began := time.Now()
+		s, err := b.ours(serverCore+","+loadCore, []spec.ServedModel{b.models["small"].ServedModel})
+		if err != nil {
+			return err
+		}
+		took = append(took, time.Since(began))
+		s.stop()
+	}
+	slices.Sort(took)
+	fmt.Printf("BENCH serve/start ours=%s worst=%s target=60ms\n", took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond))
+	return nil
+}
+
+// memory: 1,000 models of 100 KB, each with files of its own.
+func (b *bench) memory() error {
+	var models []spec.ServedModel
+	for i := range 1000 {
+		m, err := b.registry.push(context.Background(), b.dir+"/thousand", fmt.Sprintf("m%0*d", 3+i, i), []int{128, 128, 64, 10})
+		if err != nil {
+			return err
+		}
+		m.Name = fmt.Sprintf("model-%04d", i)
+		models = append(models, m.ServedModel)
+	}
+	began := time.Now()
+	s, err := b.ours(serverCore+","+loadCore, models)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	for end := began.Add(2 * time.Minute); !answers("http://" + s.http + "/v2/health/ready"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			return errors.New("1,000 models are not loaded after two minutes")
+		}
+	}
+	loaded := time.Since(began)
+	for _, m := range models {
+		if err := s.check(m.Name, jsonRequest(1, 128)); err != nil {
+			return err
+		}
+	}
+	resident, err := s.resident()
+	fmt.Printf("BENCH serve/memory models=1000 resident=%dMB loaded-in=%s target=400MB\n", resident>>20, loaded.Round(time.Millisecond))
+	return err
+}
+
+// resident is the process's resident memory in bytes, mapped files included.
+func (s *side) resident() (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(text), "VmRSS:")
+	kilobytes, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
+	return kilobytes << 10, err
+}
+
+// connections: 50,000 that stay open, idle, and then ask once each, or as many
+// as the system lets a process have. A client's address has some 28,000 ports,
+// so there are several.
+func (b *bench) connections() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = limit.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("allowing %d open files: %w", limit.Cur, err)
+	}
+	most := int(min(50_000, limit.Max-1000))
+	m := b.models["digits"]
+	s, err := b.ours(serverCore+","+loadCore, []spec.ServedModel{m.ServedModel}, "--max-connections="+strconv.Itoa(most+1), "--max-connection-age=1h")
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	open := make([]net.Conn, 0, most)
+	defer func() {
+		for _, c := range open {
+			_ = c.Close()
+		}
+	}()
+	refused := 0
+	ask := func(c net.Conn) {
+		if err := askOn(c, s.http, m.Name, jsonRequest(1, m.inputs)); err != nil {
+			refused++
+		}
+	}
+	for i := range most {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%4))}, Timeout: 10 * time.Second}
+		c, err := d.Dial("tcp", s.http)
+		if err != nil {
+			return fmt.Errorf("connection %d: %w", i, err)
+		}
+		open = append(open, c)
+		ask(c)
+	}
+	resident, err := s.resident()
+	if err != nil {
+		return err
+	}
+	for _, c := range open {
+		ask(c)
+	}
+	fmt.Printf("BENCH serve/connections open=%d refused=%d resident=%dMB target=0\n", len(open), refused, resident>>20)
+	return nil
+}
+
+// askOn asks on an open connection and reads the whole answer.
+func askOn(c net.Conn, host, model string, body []byte) error {
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(c, "POST /v2/models/%s/infer HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", model, host, len(body), body); err != nil {
+		return err
+	}
+	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %w", response.Status, err)
+	}
+	return nil
+}

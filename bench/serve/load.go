@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// load is what a load generator measured.
+type load struct {
+	rate float64 // requests a second
+	p99  time.Duration
+}
+
+func (l load) String() string { return fmt.Sprintf("%.0f@%s", l.rate, l.p99.Round(time.Microsecond)) }
+
+// duration of one measurement, after a warm-up of the same requests.
+const (
+	duration = 5 * time.Second
+	warmUp   = time.Second
+)
+
+// script tells wrk what to ask, and prints what it measured in one line.
+const script = `
+local file = io.open(os.getenv("BENCH_BODY"), "rb")
+wrk.method, wrk.body = "POST", file:read("*a")
+file:close()
+wrk.headers["Content-Type"] = "application/json"
+local head, pause = os.getenv("BENCH_HEAD"), tonumber(os.getenv("BENCH_PAUSE"))
+if head ~= "0" then
+  wrk.headers["Content-Type"] = "application/octet-stream"
+  wrk.headers["Inference-Header-Content-Length"] = head
+end
+if pause > 0 then
+  function delay() return pause end
+end
+function done(summary, latency)
+  local e = summary.errors
+  io.write(string.format("\nRESULT %d %d %d %d\n", summary.requests, summary.duration,
+    e.connect + e.read + e.write + e.status + e.timeout, latency:percentile(99)))
+end
+`
+
+// generator is a load generator, on the second core.
+type generator struct {
+	dir         string
+	connections int
+	// pause is between an answer and the connection's next request.
+	pause time.Duration
+}
+
+// post measures requests over HTTP/1.1. Head is 0 for JSON.
+func (g generator) post(url string, body []byte, head int) (load, error) {
+	lua, file := filepath.Join(g.dir, "wrk.lua"), filepath.Join(g.dir, "body")
+	if err := errors.Join(os.WriteFile(lua, []byte(script), 0o600), os.WriteFile(file, body, 0o600)); err != nil {
+		return load{}, err
+	}
+	environment := append(os.Environ(), "BENCH_BODY="+file, "BENCH_HEAD="+strconv.Itoa(head),
+		"BENCH_PAUSE="+strconv.FormatInt(g.pause.Milliseconds(), 10))
+	var output []byte
+	for _, d := range []time.Duration{warmUp, duration} {
+		c := exec.Command("taskset", "-c", loadCore, "wrk", "-t1", "-c", strconv.Itoa(g.connections), "-d", d.String(), "--timeout", "10s", "-s", lua, url)
+		c.Env = environment
+		var err error
+		if output, err = c.CombinedOutput(); err != nil {
+			return load{}, fmt.Errorf("wrk: %w: %s", err, output)
+		}
+	}
+	var requests, micros, failed, p99 float64
+	_, result, _ := strings.Cut(string(output), "RESULT ")
+	if _, err := fmt.Sscan(result, &requests, &micros, &failed, &p99); err != nil {
+		return load{}, fmt.Errorf("wrk said %s", output)
+	}
+	if failed > 0 {
+		return load{}, fmt.Errorf("%.0f of %.0f requests failed", failed, requests)
+	}
+	return load{requests / micros * 1e6, time.Duration(p99) * time.Microsecond}, nil
+}
+
+// call measures unary calls of ModelInfer over gRPC, with the connections'
+// calls at once.
+func (g generator) call(host string, m []byte, connections int) (load, error) {
+	file, log := filepath.Join(g.dir, "message"), filepath.Join(g.dir, "h2load.log")
+	if err := os.WriteFile(file, framed(m), 0o600); err != nil {
+		return load{}, err
+	}
+	output, err := exec.Command("taskset", "-c", loadCore, "h2load", "-c", strconv.Itoa(connections), "-m", strconv.Itoa(g.connections/connections),
+		"-D", strconv.Itoa(int(duration.Seconds())), "--warm-up-time", strconv.Itoa(int(warmUp.Seconds())), "--log-file", log, "-d", file,
+		"-H", "content-type: application/grpc", "-H", "te: trailers", "http://"+host+"/inference.GRPCInferenceService/ModelInfer").CombinedOutput()
+	if err != nil {
+		return load{}, fmt.Errorf("h2load: %w: %s", err, output)
+	}
+	defer os.Remove(log)
+	return readLog(log)
+}
+
+// readLog reads what h2load wrote of each request: its start, HTTP's status and
+// how long it took, in microseconds.
+func readLog(path string) (load, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return load{}, err
+	}
+	defer file.Close()
+	var took []int
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 3 || fields[1] != "200" {
+			return load{}, fmt.Errorf("h2load logged %q", lines.Text())
+		}
+		micros, err := strconv.Atoi(fields[2])
+		if err != nil {
+			return load{}, err
+		}
+		took = append(took, micros)
+	}
+	if len(took) == 0 {
+		return load{}, errors.New("no call was answered")
+	}
+	slices.Sort(took)
+	return load{float64(len(took)) / duration.Seconds(), time.Duration(took[len(took)*99/100]) * time.Microsecond}, nil
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"trainyard.dev/trainyard/runtime/spec"
+)
+
+// clients ask at once where the peak is sought.
+const clients = 32
+
+// digitsJSON: one row of the digits network, V2 in JSON.
+func (b *bench) digitsJSON() error {
+	m := b.models["digits"]
+	body := jsonRequest(1, m.inputs)
+	ask := func(s *side) (load, error) {
+		if err := s.check(m.Name, body); err != nil {
+			return load{}, err
+		}
+		return generator{b.dir, clients, 0}.post(s.infer(m.Name), body, 0)
+	}
+	ours, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
+	if err != nil {
+		return err
+	}
+	peak, err := ask(ours)
+	if err != nil {
+		return errors.Join(err, b.giveUp(ours))
+	}
+	// At half of the peak: each connection asks once in pause.
+	const pause = 2 * time.Millisecond
+	half, err := generator{b.dir, max(1, int(peak.rate/2*pause.Seconds())), pause}.post(ours.infer(m.Name), body, 0)
+	ours.stop()
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"kserve", "mlserver", "fastapi"} {
+		theirs, err := b.ofPeer(name, m, ask)
+		print("digits-json", peak, name, theirs, err, " target=20")
+	}
+	fmt.Printf("BENCH serve/digits-json-half ours=%s target=1ms\n", half)
+	return nil
+}
+
+func (b *bench) giveUp(s *side) error {
+	s.stop()
+	return fmt.Errorf("see %s", s.log)
+}
+
+func (b *bench) ofPeer(name string, m *served, ask func(*side) (load, error)) (load, error) {
+	s, err := b.peer(name, m)
+	if err != nil {
+		return load{}, err
+	}
+	defer s.stop()
+	return ask(s)
+}
+
+// digitsGRPC: the same over gRPC with raw contents, beside our own JSON.
+func (b *bench) digitsGRPC() error {
+	m := b.models["digits"]
+	call := func(s *side) (load, error) {
+		if _, err := callOnce(s.grpc, message(m.Name, 1, m.inputs)); err != nil {
+			return load{}, err
+		}
+		return generator{b.dir, clients, 0}.call(s.grpc, message(m.Name, 1, m.inputs), 4)
+	}
+	s, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
+	if err != nil {
+		return err
+	}
+	json, err := generator{b.dir, clients, 0}.post(s.infer(m.Name), jsonRequest(1, m.inputs), 0)
+	if err != nil {
+		return errors.Join(err, b.giveUp(s))
+	}
+	ours, err := call(s)
+	if err != nil {
+		return errors.Join(err, b.giveUp(s))
+	}
+	s.stop()
+	print("digits-grpc", ours, "ours-json", json, nil, " target=1.5")
+	for _, name := range []string{"kserve", "mlserver"} {
+		theirs, err := b.ofPeer(name, m, call)
+		print("digits-grpc", ours, name, theirs, err, "")
+	}
+	return nil
+}
+
+// rows64: 64 rows at once in binary form, beside onnxruntime that computes them
+// in its own process without any protocol. Rates are rows a second.
+func (b *bench) rows64() error {
+	const rows = 64
+	m := b.models["medium"]
+	s, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
+	if err != nil {
+		return err
+	}
+	body, head := binaryRequest(rows, m.inputs)
+	ours, err := generator{b.dir, 4, 0}.post(s.infer(m.Name), body, head)
+	s.stop()
+	if err != nil {
+		return err
+	}
+	ours.rate *= rows
+	floor, err := b.session(m, rows)
+	print("rows64-binary", ours, "onnxruntime-in-process", floor, err, " target=1 unit=rows")
+	return nil
+}
+
+// session measures onnxruntime's own time for rows, on the server's core.
+func (b *bench) session(m *served, rows int) (load, error) {
+	c := exec.Command("taskset", "-c", serverCore, filepath.Join(b.peers, "fastapi", "bin", "python"), "bench/serve/peers/session.py",
+		filepath.Join(m.dir, "model.onnx"), strconv.Itoa(rows), strconv.Itoa(m.inputs), fmt.Sprint(duration.Seconds()))
+	c.Stderr = os.Stderr
+	output, err := c.Output()
+	if err != nil {
+		return load{}, fmt.Errorf("onnxruntime: %w", err)
+	}
+	var told struct{ Rate, P99 float64 }
+	err = json.Unmarshal(output, &told)
+	return load{told.Rate, time.Duration(told.P99 * float64(time.Second))}, err
+}
+
+// batching: 64 clients with one row each, of a network of 21 million weights,
+// with batching and without, on all cores.
+func (b *bench) batching() error {
+	m := b.models["wide"]
+	body, head := binaryRequest(1, m.inputs)
+	var rates [2]load
+	for i, size := range []string{"64", "0"} {
+		s, err := b.ours(serverCore+","+loadCore, []spec.ServedModel{m.ServedModel}, "--max-batch-size="+size)
+		if err != nil {
+			return err
+		}
+		rates[i], err = generator{b.dir, 64, 0}.post(s.infer(m.Name), body, head)
+		s.stop()
+		if err != nil {
+			return err
+		}
+	}
+	print("batching", rates[0], "ours-without-batching", rates[1], nil, " target=3")
+	return nil
+}
