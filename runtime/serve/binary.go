@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/gonum/blas/blas32"
@@ -78,7 +79,29 @@ func (r raw) appendTo(dst []float32, t *datatype, shape []int) ([]float32, error
 	if len(r) != n*t.size {
 		return dst, fmt.Errorf("has %d bytes, but %d elements of %s, as the shape %s says, have %d", len(r), n, t.name, dimensions(shape), n*t.size)
 	}
+	if t == float32s {
+		if all, ok := r.appendFloat32s(dst, n); ok {
+			return all, nil
+		}
+	}
 	return t.appendFloats(dst, n, func(i int) float64 { return t.binary(r[i*t.size : (i+1)*t.size]) }, shape)
+}
+
+// appendFloat32s appends n numbers that need no conversion, several times faster
+// than one by one. It is false when one of them is not finite.
+func (r raw) appendFloat32s(dst []float32, n int) ([]float32, bool) {
+	const exponent = 0x7f800000
+	from := len(dst)
+	dst = slices.Grow(dst, n)[:from+n]
+	odd := uint32(0)
+	for i, to := 0, dst[from:]; i < len(to); i++ {
+		bits := little.Uint32(r[4*i:])
+		if bits&exponent == exponent {
+			odd = 1
+		}
+		to[i] = math.Float32frombits(bits)
+	}
+	return dst, odd == 0
 }
 
 func appendBinaryOutputs(dst []byte, s *signature, outputs []output, y blas32.General) []byte {
