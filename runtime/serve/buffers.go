@@ -35,6 +35,7 @@ func (b *buffers) giveBack() {
 	}
 	b.body.Reset()
 	b.head, b.answerHead = 0, 0
+	b.phases = phases{}
 	pool.Put(b)
 }
 

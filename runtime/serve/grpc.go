@@ -5,9 +5,11 @@ import (
 	"runtime/debug"
 	"time"
 
+	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/protobuf/proto"
 
@@ -159,16 +161,39 @@ func (s *inferenceService) ModelInfer(ctx context.Context, r *inference.ModelInf
 		return nil, err
 	}
 	defer s.bodies.giveBack(size)
+	b := takeBuffers()
+	defer b.giveBack()
+	traced := s.beginCall(ctx, r.GetModelName())
+	answer, err := s.inferCall(ctx, r, b)
+	traced.end(callOf(ctx).served, &b.phases, err)
+	return answer, err
+}
+
+// inferCall answers with the version that the request is for.
+func (s *inferenceService) inferCall(ctx context.Context, r *inference.ModelInferRequest, b *buffers) (*inference.ModelInferResponse, error) {
 	v, err := s.models.acquire(r.GetModelName(), r.GetModelVersion())
 	if err != nil {
 		return nil, err
 	}
 	defer v.release()
 	callOf(ctx).served = v
-	b := takeBuffers()
-	defer b.giveBack()
 	b.phases = phases{began: time.Now()}
 	answer, err := inferGRPC(ctx, v, r, s.options.Rows, b)
 	v.statistics.answered(&b.phases, time.Now(), err)
 	return answer, err
+}
+
+// beginCall begins the span of a call, below that which its metadata names.
+func (s *inferenceService) beginCall(ctx context.Context, model string) *span {
+	if s.traces.tracer == nil {
+		return nil
+	}
+	header := propagation.MapCarrier{}
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, key := range callers.Fields() {
+		if values := md.Get(key); len(values) > 0 {
+			header.Set(key, values[0])
+		}
+	}
+	return s.traces.begin(ctx, header, "grpc", model)
 }

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -17,6 +19,8 @@ type Options struct {
 	CacheDir string
 	// Log is where the server tells what happens to it.
 	Log *slog.Logger
+	// Tracer is told of each request for predictions. Nil: nobody is.
+	Tracer trace.Tracer
 
 	// BodyBytes is the most that a request's body may have.
 	BodyBytes int64
@@ -83,6 +87,7 @@ type Server struct {
 	predictions *activity
 	requests    *activity
 	bodies      budget
+	traces      traces
 	stopping    atomic.Bool
 	// shutdown is closed when a stopping server waits for nobody new.
 	shutdown chan struct{}
@@ -100,6 +105,7 @@ func newServer(o Options, open func(context.Context, spec.ServedModel) (*version
 		predictions: newActivity(time.Now),
 		requests:    newActivity(time.Now),
 		bodies:      budget{most: o.BytesInFlight},
+		traces:      traces{o.Tracer},
 		shutdown:    make(chan struct{}),
 	}
 	s.metrics = newMetrics(s.predictions)

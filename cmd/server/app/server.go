@@ -67,6 +67,11 @@ func run(args []string, out io.Writer, signals <-chan os.Signal) error {
 	if err != nil {
 		return usageError{err}
 	}
+	var flush func()
+	if options.Tracer, flush, err = tracer(context.Background(), options.Log); err != nil {
+		return err
+	}
+	defer flush()
 	if _, err := memlimit.Set(memlimit.WithLogger(options.Log)); err != nil {
 		options.Log.Debug("no memory limit is known", "error", err)
 	}
@@ -121,6 +126,9 @@ func parse(args []string, out io.Writer, o *serve.Options) (settings, error) {
 	}
 	if f.NArg() > 0 {
 		return s, usageError{fmt.Errorf("unexpected argument %q; see --help", f.Arg(0))}
+	}
+	if o.Batching.Rows < 0 || o.Batching.Rows > 256 || o.Batching.Delay < 0 {
+		return s, usageError{errors.New("--max-batch-size must be from 0 to 256, and --max-batch-delay not below 0")}
 	}
 	if o.BytesInFlight < o.BodyBytes {
 		return s, usageError{errors.New("--max-bytes-in-flight must be at least --max-body-bytes")}

@@ -53,6 +53,7 @@ func TestWrongUsageEndsWithASentence(t *testing.T) {
 		{[]string{"serve"}, `unexpected argument "serve"`},
 		{[]string{"--max-rows", "0"}, "must be at least 1"},
 		{[]string{"--max-bytes-in-flight", "100"}, "must be at least --max-body-bytes"},
+		{[]string{"--max-batch-size", "1000"}, "--max-batch-size must be from 0 to 256"},
 		{[]string{"--config", "/does/not/exist"}, "reading the configuration: open /does/not/exist"},
 		{[]string{"--config", bad, "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0"}, `the digest of model x is "latest"`},
 	} {
@@ -116,6 +117,20 @@ func get(t *testing.T, url string) (int, string) {
 	return response.StatusCode, string(body)
 }
 
+// ready waits until the server's models are loaded.
+func ready(t *testing.T, predictions string) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		code, body := get(t, predictions+"/v2/health/ready")
+		if code == http.StatusOK {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the server does not become ready: %s", body)
+		}
+	}
+}
+
 func TestServerFromConfigurationToSIGTERM(t *testing.T) {
 	config, err := json.Marshal(spec.Serve{Models: []spec.ServedModel{published(t)}})
 	if err != nil {
@@ -135,15 +150,7 @@ func TestServerFromConfigurationToSIGTERM(t *testing.T) {
 		t.Fatal(err)
 	}
 	predictions, operations := listening(t, stderr)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		code, body := get(t, predictions+"/v2/health/ready")
-		if code == http.StatusOK {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the server does not become ready: %s", body)
-		}
-	}
+	ready(t, predictions)
 	response, err := http.Post(predictions+"/v1/models/line:predict", "application/json", strings.NewReader(`{"instances":[{"x":20}]}`))
 	if err != nil {
 		t.Fatal(err)
