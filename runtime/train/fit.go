@@ -117,7 +117,7 @@ func (f *fit) run(ctx context.Context) error {
 // runEpoch makes the steps of the epoch that are left.
 func (f *fit) runEpoch(ctx context.Context) error {
 	size, rows := batchRows(f.job.Training, f.set), f.set.Train.X.Rows
-	from := int(f.Step) * size
+	from := min(int(f.Step)*size, rows) // the last batch may be smaller
 	if err := f.startAt(from); err != nil {
 		return err
 	}
