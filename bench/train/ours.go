@@ -105,12 +105,16 @@ func (r *reading) learn() (float64, error) {
 	for _, y := range set.Train.Y {
 		sum += float64(y)
 	}
-	return sum / float64(len(set.Train.Y)), nil
+	return sum / float64(len(set.Train.Y)), set.Close()
 }
 
 func (r *reading) repeat(n int) error {
 	for range n {
-		if _, err := r.read(); err != nil {
+		set, err := r.read()
+		if err != nil {
+			return err
+		}
+		if err := set.Close(); err != nil {
 			return err
 		}
 	}
@@ -120,6 +124,7 @@ func (r *reading) repeat(n int) error {
 func (r *reading) read() (*dataset.Set, error) {
 	return dataset.Read(context.Background(), r.Data, dataset.Options{
 		Dataset: spec.Dataset{Label: "y"}, Target: dataset.Numbers,
+		MemoryBytes: 4 << 30, // as in a pod of 8 GiB
 	})
 }
 

@@ -5,15 +5,20 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
+	"runtime"
+	"slices"
 	"strings"
+	"unsafe"
 )
 
 // chunk is a run of whole rows.
 type chunk struct {
+	// text is valid until the chunk is given back.
 	text string
 	line int // number of its first line
 	// tooLong says that the text is the beginning of a row that is too long.
 	tooLong bool
+	buffer  []byte // that holds the text
 }
 
 // maxRowBytes is enough for a million columns. It bounds what an endless line,
@@ -45,11 +50,35 @@ type chunks struct {
 	buffer []byte // what was read and is not in a chunk yet
 	line   int    // of its first byte
 	err    error  // that ended reading
+	spare  spares[[]byte]
 }
 
 func newChunks(r io.Reader, size int) *chunks {
-	return &chunks{r: r, size: size, line: 1}
+	return &chunks{r: r, size: size, line: 1, spare: make(spares[[]byte], runtime.GOMAXPROCS(0)+2)}
 }
+
+// spares keeps what can be used again. Other than a sync.Pool it does not
+// forget, nor keep more than it has room for.
+type spares[T any] chan T
+
+// take returns what was put, or else the zero value.
+func (s spares[T]) take() (v T) {
+	select {
+	case v = <-s:
+	default:
+	}
+	return v
+}
+
+func (s spares[T]) put(v T) {
+	select {
+	case s <- v:
+	default:
+	}
+}
+
+// reuse takes the memory of a chunk back. Nothing may hold a part of its text.
+func (c *chunks) reuse(old chunk) { c.spare.put(old.buffer) }
 
 // next returns the next chunk, which is not empty. What could be read before an
 // error is returned first, as far as it is whole rows.
@@ -73,7 +102,7 @@ func (c *chunks) next() (chunk, error) {
 // read fills the buffer up by another size bytes.
 func (c *chunks) read() {
 	start := len(c.buffer)
-	c.buffer = append(c.buffer, make([]byte, c.size)...)
+	c.buffer = slices.Grow(c.buffer, c.size)[:start+c.size]
 	var n int
 	for n < c.size && c.err == nil {
 		var more int
@@ -83,10 +112,11 @@ func (c *chunks) read() {
 	c.buffer = c.buffer[:start+n]
 }
 
+// cut gives the buffer away, and begins another one with what follows.
 func (c *chunks) cut(end int) chunk {
-	cut := chunk{text: string(c.buffer[:end]), line: c.line}
+	cut := chunk{text: unsafe.String(unsafe.SliceData(c.buffer), end), line: c.line, buffer: c.buffer}
 	c.line += strings.Count(cut.text, "\n")
-	c.buffer = append(c.buffer[:0], c.buffer[end:]...)
+	c.buffer = append(c.spare.take()[:0], c.buffer[end:]...)
 	return cut
 }
 

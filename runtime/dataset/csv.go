@@ -59,7 +59,7 @@ func firstRow(c chunk) ([]string, chunk, error) {
 		return nil, c, explainCSV(err, c.line)
 	}
 	end := int(reader.InputOffset())
-	return row, chunk{text: c.text[end:], line: c.line + strings.Count(c.text[:end], "\n")}, nil
+	return row, chunk{text: c.text[end:], line: c.line + strings.Count(c.text[:end], "\n"), buffer: c.buffer}, nil
 }
 
 // parsed is what came of a chunk.
@@ -74,8 +74,14 @@ func (t *table) addChunks(first chunk, chunks *chunks, width int) (int, error) {
 	// As many chunks are in memory as can wait here, and two more.
 	queue := make(chan chan parsed, runtime.GOMAXPROCS(0))
 	stop, stopped := make(chan struct{}), make(chan struct{})
-	// Parts are made of this one, since t changes meanwhile.
-	empty := t.sameColumns()
+	// Parts are made of this one, since t changes meanwhile. Their numbers take
+	// the room of parts that were added.
+	empty, rooms := t.sameColumns(), make(spares[[]float32], cap(queue)+2)
+	part := func() *table {
+		part := empty.sameColumns()
+		part.values.tail = rooms.take()[:0]
+		return part
+	}
 	defer func() { close(stop); <-stopped }()
 	go func() {
 		defer close(stopped)
@@ -88,10 +94,14 @@ func (t *table) addChunks(first chunk, chunks *chunks, width int) (int, error) {
 				return
 			}
 			if err != nil {
-				result <- parsed{part: empty.sameColumns(), err: err}
+				result <- parsed{part: part(), err: err}
 				return
 			}
-			go func() { result <- empty.sameColumns().parse(c, width) }()
+			go func() {
+				p := part().parse(c, width)
+				chunks.reuse(c)
+				result <- p
+			}()
 		}
 	}()
 	rows := 0
@@ -104,6 +114,7 @@ func (t *table) addChunks(first chunk, chunks *chunks, width int) (int, error) {
 		if p.err != nil {
 			return rows, p.err
 		}
+		rooms.put(p.part.values.tail)
 	}
 	return rows, nil
 }
@@ -115,10 +126,11 @@ func (t *table) parse(c chunk, width int) parsed {
 		return p
 	}
 	columns := newCSVColumns(t, width)
-	p.err = records(c.text, c.line, func(record string, line int) error {
-		p.rows++
-		return columns.addRecord(record, line)
-	}, func(row []string, line int) error {
+	if strings.IndexByte(c.text, '"') < 0 {
+		p.rows, p.err = columns.addText(c.text, c.line)
+		return p
+	}
+	p.err = quotedRows(c.text, c.line, func(row []string, line int) error {
 		p.rows++
 		return columns.addRow(row, line)
 	})
@@ -131,21 +143,25 @@ type csvColumns struct {
 	width int
 	cells []cell
 	row   []string
-	// slots has for each column its position among the features, if it is one.
+	// slots has for each column its position in a row of the table, or aText.
 	slots []int
 	// plain says that all features are numbers.
 	plain bool
 }
 
-const notAFeature = -1
+// aText stands for a column that is not read as a number.
+const aText = -1
 
 func newCSVColumns(t *table, width int) *csvColumns {
 	c := &csvColumns{table: t, width: width, cells: make([]cell, len(t.columns.features)+1), slots: make([]int, width), plain: !t.hasOneHot()}
 	for i := range c.slots {
-		c.slots[i] = notAFeature
+		c.slots[i] = aText
 	}
 	for k, i := range t.columns.features {
 		c.slots[i] = k
+	}
+	if t.target == Numbers && c.slots[t.columns.label] == aText {
+		c.slots[t.columns.label] = len(t.columns.features) // behind the features
 	}
 	return c
 }
@@ -162,58 +178,92 @@ func (c *csvColumns) addRow(row []string, line int) error {
 	return c.table.add(c.cells, line)
 }
 
-// addRecord adds a row without quotes.
-func (c *csvColumns) addRecord(record string, line int) error {
-	if c.plain {
-		if label, ok := c.readPlain(record); ok {
-			return c.table.addLabel(label, line)
+// addText adds the rows of text without quotes, which starts on a line, and
+// returns their number.
+func (c *csvColumns) addText(text string, line int) (rows int, err error) {
+	for at := 0; at < len(text) && err == nil; line++ {
+		var end int
+		if end, err = c.addPlain(text, at, line); end > at {
+			rows, at = rows+1, end
+			continue
+		}
+		record, rest := cutRecord(text[at:])
+		at = len(text) - len(rest)
+		if record != "" {
+			rows++
+			c.row = splitCells(c.row[:0], record)
+			err = c.addRow(c.row, line)
 		}
 	}
-	c.row = splitCells(c.row[:0], record)
-	return c.addRow(c.row, line)
+	return rows, err
 }
 
-// readPlain appends the features of a row that has nothing unusual: the right
-// number of cells, short decimals as features, and a label. It looks at each
-// byte once, which is what makes it fast. If it is not ok, nothing has changed.
-func (c *csvColumns) readPlain(record string) (label cell, ok bool) {
+// addPlain adds the row that starts there if it has nothing unusual: the right
+// number of cells, decimals as features, and a label. It returns where the next
+// row starts, or 0 if it has added nothing.
+func (c *csvColumns) addPlain(text string, at, line int) (end int, err error) {
+	if !c.plain || text[at] == '\n' || text[at] == '\r' {
+		return 0, nil
+	}
 	t := c.table
-	start := len(t.values.tail)
-	t.values.tail = slices.Grow(t.values.tail, len(t.columns.names))[:start+len(t.columns.names)]
-	values := t.values.tail[start:]
+	start, width := len(t.values.tail), len(t.columns.names)
+	t.values.tail = slices.Grow(t.values.tail, width+1)
+	row := t.values.tail[start : start+width+1]
+	var label cell
 	for i, slot := range c.slots {
-		var length int
-		if slot >= 0 {
-			if values[slot], length, ok = shortDecimal(record); !ok {
-				t.values.tail = t.values.tail[:start]
-				return label, false
-			}
-		} else if length = strings.IndexByte(record, ','); length < 0 {
-			length = len(record)
+		delimiter, ok := byte(','), false
+		if i == len(c.slots)-1 {
+			delimiter = '\n'
+		}
+		if end = 0; slot != aText {
+			row[slot], end, ok = decimal(text, at, delimiter)
+		} else {
+			end, ok = endOfCell(text, at, delimiter)
+		}
+		if !ok {
+			return 0, nil
 		}
 		if i == t.columns.label {
-			label = textCell(record[:length])
+			label = textCell(text[at:end])
 		}
-		if last := i == len(c.slots)-1; last != (length == len(record)) {
-			t.values.tail = t.values.tail[:start]
-			return label, false
-		}
-		record = record[min(len(record), length+1):]
+		at = end + 1
+	}
+	if c.slots[t.columns.label] == width {
+		t.values.tail = t.values.tail[:start+width]
+		return at, t.labels.append(row[width])
 	}
 	if label.missing() {
-		t.values.tail = t.values.tail[:start]
-		return label, false
+		return 0, nil
 	}
-	return label, true
+	t.values.tail = t.values.tail[:start+width]
+	return at, t.addLabel(label, line)
 }
 
-// records calls record with each row of text that has no quotes, or row with
-// the cells of each row of other text, and the number of the line on which the
-// row starts; the first line has the number line.
-func records(text string, line int, record func(record string, line int) error, row func(row []string, line int) error) error {
-	if strings.IndexByte(text, '"') < 0 {
-		return unquotedRecords(text, line, record)
+// endOfCell returns where the cell that starts there ends, if it ends with that
+// delimiter: a comma, or a line end, which the end of the text may stand for.
+func endOfCell(text string, at int, delimiter byte) (end int, ok bool) {
+	length, other := strings.IndexByte(text[at:], delimiter), byte('\n')
+	if delimiter == '\n' {
+		other = ','
+		if length < 0 {
+			length = len(text) - at
+		}
 	}
+	if length < 0 || strings.IndexByte(text[at:at+length], other) >= 0 {
+		return 0, false
+	}
+	return at + length, true
+}
+
+// cutRecord returns the first line of text, without its end, and the rest.
+func cutRecord(text string) (record, rest string) {
+	record, rest, _ = strings.Cut(text, "\n")
+	return strings.TrimSuffix(record, "\r"), rest
+}
+
+// quotedRows calls yield with the cells of each row, and the number of the line
+// on which it starts; the first line has the number line.
+func quotedRows(text string, line int, yield func(row []string, line int) error) error {
 	reader := newCSVReader(text)
 	for {
 		cells, err := reader.Read()
@@ -224,25 +274,10 @@ func records(text string, line int, record func(record string, line int) error, 
 			return explainCSV(err, line)
 		}
 		at, _ := reader.FieldPos(0)
-		if err := row(cells, line+at-1); err != nil {
+		if err := yield(cells, line+at-1); err != nil {
 			return err
 		}
 	}
-}
-
-// unquotedRecords is encoding/csv for text without quotes, and much faster.
-func unquotedRecords(text string, line int, yield func(record string, line int) error) error {
-	for ; text != ""; line++ {
-		record, rest, _ := strings.Cut(text, "\n")
-		text = rest
-		if record = strings.TrimSuffix(record, "\r"); record == "" {
-			continue
-		}
-		if err := yield(record, line); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // splitCells appends the cells of a row. Most are short, so looking at each

@@ -1,22 +1,121 @@
 package dataset
 
-import "math"
+import (
+	"math"
+	"math/bits"
+	"strings"
+)
 
 // powersOfTen are exact in float64.
 var powersOfTen = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22}
 
-// shortPowersOfTen are exact in float32.
-var shortPowersOfTen = [...]float32{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10}
+// places are what the digits behind a point are multiplied with.
+var places = [8]float64{1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7}
 
-// shortDecimal reads numbers such as 12, -0.5 and 3.14159, up to a comma or the
-// end of the text, and gives the bits that strconv gives, and their length. It
-// is not ok for all others, numbers or not.
+// Constants to look at the eight bytes of a word together.
+const (
+	ones   = 0x0101010101010101 // times a byte: that byte eight times
+	marks  = 0x80 * ones
+	around = 16 // bytes before and behind the start of a number that decimal looks at
+)
+
+// decimal reads the number that starts there, up to the delimiter (a comma or a
+// line end), and returns where it ends. It gives the bits that strconv gives. It
+// is not ok for all that is not, or may not be, a decimal of a usual length.
 //
-// An integer below 2^53 and a power of ten up to 22 are exact in float64, so
-// that one division rounds once (Clinger, "How to Read Floating Point Numbers
-// Accurately", 1990); so are integers up to 2^24 and powers up to 10 in float32.
-func shortDecimal(text string) (v float32, length int, ok bool) {
-	const mostDigits = 15 // below 2^53
+// Nearly all numbers of nearly all tables have up to 8 digits. Those are read
+// without looking at single bytes, and without jumps that depend on the number,
+// which processors would guess wrong: find the delimiter, take the 8 bytes before
+// it, push what is before the point over the point, and turn 8 digits into an
+// integer with two multiplications.
+func decimal(text string, at int, delimiter byte) (v float32, end int, ok bool) {
+	if at < around || at+around > len(text) {
+		return longDecimal(text, at, delimiter)
+	}
+	window := text[at-around : at+around]
+	low := firstMark(find(word(window, around), delimiter))
+	length := low + firstMark(find(word(window, around+8), delimiter))&-(low>>3)
+	if length > 15 {
+		return longDecimal(text, at, delimiter)
+	}
+	sign := 0
+	if window[around] == '-' {
+		sign = 1
+	}
+	tail := word(window, around-8+length)
+	count, digits := length-sign, tail
+	// The last point in the tail is the number's if it is within it.
+	behind := bits.LeadingZeros64(find(tail, '.')) >> 3
+	if behind < min(count, 8) {
+		count--
+		kept := uint64(math.MaxUint64&^0xff) << ((56 - 8*behind) & 63)
+		moved := tail<<8 | uint64(window[around-9+length])
+		digits = moved ^ (moved^tail)&kept
+	} else {
+		behind = 0
+	}
+	if uint(count-1) > 7 {
+		return longDecimal(text, at, delimiter)
+	}
+	digits = (digits ^ '0'*ones) & (math.MaxUint64 << ((64 - 8*count) & 63))
+	if (digits+(0x80-10)*ones|digits)&marks != 0 { // one of them is not a digit
+		return longDecimal(text, at, delimiter)
+	}
+	// The factor and the product are rounded: the error is below 2 units.
+	exact := float64(eightDigits(digits)) * places[behind&7]
+	if nearMiddle(exact) {
+		return longDecimal(text, at, delimiter)
+	}
+	return math.Float32frombits(math.Float32bits(float32(exact)) | uint32(sign)<<31), at + length, true
+}
+
+// word returns the 8 bytes that start there, the first one lowest.
+func word(text string, at int) uint64 {
+	b := text[at : at+8]
+	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+}
+
+// find marks the bytes of w that are b, and sometimes a byte above one of these
+// that is b^1. (Those are no digits.)
+func find(w uint64, b byte) uint64 {
+	x := w ^ uint64(b)*ones
+	return (x - ones) &^ x & marks
+}
+
+// firstMark is the position of the lowest marked byte, 8 if there is none.
+func firstMark(marked uint64) int { return bits.TrailingZeros64(marked) >> 3 }
+
+// eightDigits returns the integer of eight digits, of which the first is the
+// lowest byte of d, by adding neighbours.
+func eightDigits(d uint64) uint64 {
+	const pairs = 0x000000ff000000ff
+	d = d*10 + d>>8
+	return (d&pairs*(100+1000000<<32) + d>>16&pairs*(1+10000<<32)) >> 32
+}
+
+// longDecimal is decimal for the others.
+func longDecimal(text string, at int, delimiter byte) (v float32, end int, ok bool) {
+	if end, ok = endOfCell(text, at, delimiter); !ok {
+		return 0, 0, false
+	}
+	cell := text[at:end]
+	if delimiter == '\n' {
+		cell = strings.TrimSuffix(cell, "\r")
+	}
+	v, ok = parseDecimal(cell)
+	return v, end, ok
+}
+
+// parseDecimal reads text such as 12, -0.5 and 3.14159e-05, and gives the bits
+// that strconv gives. It is not ok for all others, numbers or not.
+//
+// With up to 19 digits and a power of ten up to 22, which is exact in float64,
+// two roundings give a float64 that is off by less than 2 units; that decides
+// which float32 is next, but for the middle of two of them. (The idea is
+// Clinger's, "How to Read Floating Point Numbers Accurately", 1990.)
+func parseDecimal(text string) (v float32, ok bool) {
+	const mostDigits = 19 // below 2^64
 	i, negative := 0, false
 	if text != "" && text[0] == '-' {
 		i, negative = 1, true
@@ -28,42 +127,64 @@ func shortDecimal(text string) (v float32, length int, ok bool) {
 			digits = digits*10 + uint64(b-'0')
 			continue
 		}
-		if b == ',' {
-			break
-		}
 		if b != '.' || point >= 0 {
-			return 0, 0, false
+			break
 		}
 		point = i
 	}
-	read, places := i-start, 0
+	count, power := i-start, 0
 	if point >= 0 {
-		read, places = read-1, i-point-1
+		count, power = count-1, -(i - point - 1)
 	}
-	if read <= 0 || read > mostDigits {
-		return 0, 0, false
-	}
-	if digits <= 1<<24 && places < len(shortPowersOfTen) {
-		v, ok = float32(digits)/shortPowersOfTen[places], true
-	} else {
-		v, ok = roundOnce(float64(digits)/powersOfTen[places], digits)
-	}
-	if negative {
-		v = -v
-	}
-	return v, i, ok
-}
-
-// roundOnce rounds a quotient that was rounded before. That gives another result
-// than rounding the decimal itself only where the quotient is so close to the
-// middle of two float32 that the first rounding may have moved it there, or
-// across; those are left to strconv.
-func roundOnce(v float64, digits uint64) (float32, bool) {
-	const below, middle = 1<<29 - 1, 1 << 28 // the bits that float32 has not
-	rest := math.Float64bits(v) & below
-	smallest := v < 0x1p-126 && digits != 0 // a subnormal float32 has fewer bits
-	if rest >= middle-1 && rest <= middle+1 || smallest {
+	exponent, ok := parseExponent(text[i:])
+	power += exponent
+	if !ok || count <= 0 || count > mostDigits || power >= len(powersOfTen) || -power >= len(powersOfTen) {
 		return 0, false
 	}
-	return float32(v), true
+	exact := float64(digits)
+	if power >= 0 {
+		exact *= powersOfTen[power]
+	} else {
+		exact /= powersOfTen[-power]
+	}
+	// A subnormal float32 has fewer bits than nearMiddle looks at.
+	if nearMiddle(exact) || exact > math.MaxFloat32 || exact < 0x1p-126 && digits != 0 {
+		return 0, false
+	}
+	if v = float32(exact); negative {
+		v = -v
+	}
+	return v, true
+}
+
+// parseExponent reads text such as e-05, or none.
+func parseExponent(text string) (exponent int, ok bool) {
+	const mostDigits = 3
+	if text == "" {
+		return 0, true
+	}
+	sign, digits := 1, text[1:]
+	if digits != "" && (digits[0] == '-' || digits[0] == '+') {
+		if digits[0] == '-' {
+			sign = -1
+		}
+		digits = digits[1:]
+	}
+	if text[0]|0x20 != 'e' || digits == "" || len(digits) > mostDigits {
+		return 0, false
+	}
+	for i := range len(digits) {
+		if digits[i] < '0' || digits[i] > '9' {
+			return 0, false
+		}
+		exponent = exponent*10 + int(digits[i]-'0')
+	}
+	return sign * exponent, true
+}
+
+// nearMiddle tells that v is so close to the middle of two float32 that an error
+// of less than two units may have moved it there, or across.
+func nearMiddle(v float64) bool {
+	const below, middle, units = 1<<29 - 1, 1 << 28, 2 // the bits that float32 has not
+	return math.Float64bits(v)&below-(middle-units) <= 2*units
 }

@@ -122,7 +122,7 @@ func renumber(part *classes, index func(name string, line int) (float32, *Invali
 
 func (t *table) feature(k int, c cell, line int) (float32, *InvalidError) {
 	if c.isText && t.categories[k] == nil {
-		if v, length, ok := shortDecimal(c.text); ok && length == len(c.text) { // most cells
+		if v, ok := parseDecimal(c.text); ok { // most cells
 			return v, nil
 		}
 	}
