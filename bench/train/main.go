@@ -86,7 +86,7 @@ func compare(python, script, without, dir string) error {
 	if err != nil {
 		return err
 	}
-	megabytes, err := number("BENCH_CSV_MB", 200)
+	megabytes, err := number("BENCH_CSV_MB", 1000)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"trainyard.dev/trainyard/runtime/dataset"
 	"trainyard.dev/trainyard/runtime/spec"
@@ -140,9 +141,9 @@ func drawCSV(r *recipe, path string, megabytes int) error {
 	text = append(text, "y\n"...)
 	for ; len(text) < megabytes*1_000_000; r.Rows++ {
 		for range r.inputs() {
-			text = fmt.Appendf(text, "%.6g,", random.NormFloat64())
+			text = append(strconv.AppendFloat(text, random.NormFloat64(), 'g', 6, 64), ',')
 		}
-		text = fmt.Appendf(text, "%.6g\n", random.NormFloat64())
+		text = append(strconv.AppendFloat(text, random.NormFloat64(), 'g', 6, 64), '\n')
 	}
 	return os.WriteFile(path, text, 0o644)
 }

@@ -27,7 +27,7 @@ const maxRowBytes = 32 << 20
 
 // chunkSize is large enough that starting to parse a chunk costs nothing, and
 // small enough for a few of them to fit in any memory.
-const chunkSize = 1 << 20
+const chunkSize = 1 << 21
 
 // rowTooLong looks for a stray quote, which may be why no row ends.
 func (c chunk) rowTooLong() error {
