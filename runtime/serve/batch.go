@@ -22,9 +22,11 @@ type Batching struct {
 }
 
 // fewestMultiplications is for one row of the smallest network that is batched.
-// Below it, passing rows to and fro takes longer than what is saved: measured
-// with BenchmarkBatching.
-const fewestMultiplications = 1 << 17
+// The weights of a smaller one stay in a core's cache, so that rows alone, on all
+// cores, are computed sooner than rows together: with BenchmarkBatching on two
+// cores and OpenBLAS, batching costs up to half of the speed at 2 million, and
+// begins to gain at 4 million.
+const fewestMultiplications = 1 << 22
 
 // suits tells whether batching gains anything for a network.
 func (b Batching) suits(n *nn.Network) bool {

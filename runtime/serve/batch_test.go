@@ -2,7 +2,10 @@ package serve
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +17,8 @@ import (
 	"gonum.org/v1/gonum/blas/blas32"
 
 	"trainyard.dev/trainyard/runtime/nn"
+	"trainyard.dev/trainyard/runtime/serve/internal/inference"
+	"trainyard.dev/trainyard/runtime/spec"
 )
 
 // batchedVersion batches the network that repeats its first three columns,
@@ -25,9 +30,7 @@ func batchedVersion(t testing.TB, b Batching) *version {
 		t.Fatal(err)
 	}
 	v := newVersion(served("iris", "a"), s, irisNetwork(), func() {})
-	v.batcher = &batcher{Batching: b, outputs: 3, compute: func(x blas32.General) []float32 {
-		return v.execute(nil, x)
-	}}
+	v.share(b)
 	return v
 }
 
@@ -203,11 +206,11 @@ func TestOnlyLargeNetworksAreBatched(t *testing.T) {
 		return n
 	}
 	b := Defaults().Batching
-	if b.suits(network(64, 64, 32, 10)) || !b.suits(network(784, 512, 256, 10)) {
+	if b.suits(network(64, 64, 32, 10)) || b.suits(network(784, 512, 256, 10)) || !b.suits(network(1024, 4096, 4096, 10)) {
 		t.Error("batching suits the wrong network")
 	}
 	b.Rows = 1
-	if b.suits(network(784, 512, 256, 10)) {
+	if b.suits(network(1024, 4096, 4096, 10)) {
 		t.Error("batching that is off suits a network")
 	}
 }
@@ -234,4 +237,82 @@ func TestOneBadRowFailsAlone(t *testing.T) {
 	if n := v.statistics.executions.Load(); n != 1 {
 		t.Errorf("%d computations", n)
 	}
+}
+
+// TestSwapOfWeightsUnderLoadMixesNothing has clients ask over REST and gRPC at
+// full speed, in batches, while versions and weights change: every answer is
+// that of the version that it names, and none fails.
+func TestSwapOfWeightsUnderLoadMixesNothing(t *testing.T) {
+	c := newCatalog()
+	values := map[string]float32{}
+	for i, letter := range []string{"a", "b", "c"} {
+		c.set(digest(letter), constant(float32(i)), nil)
+		values[strings.Repeat(letter, 12)] = float32(i)
+	}
+	s := newServer(testOptions(), func(ctx context.Context, m spec.ServedModel) (*version, error) {
+		v, err := c.Open(ctx, m)
+		if err == nil {
+			v.share(Batching{Rows: 8, Delay: 50 * time.Microsecond})
+		}
+		return v, err
+	})
+	t.Cleanup(s.Models().Close)
+	mustLoad(t, s, weighted("a", 1))
+	r := runToEnd(t, s)
+	rpc := inference.NewGRPCInferenceServiceClient(dial(t, r.rpc))
+	done := make(chan struct{})
+	var clients sync.WaitGroup
+	var answered atomic.Int64
+	load := func(ask func() (version string, value float32, err error)) {
+		clients.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				version, value, err := ask()
+				if want, ok := values[version]; err != nil || !ok || value != want {
+					t.Errorf("version %s answers %v, %v", version, value, err)
+					return
+				}
+				answered.Add(1)
+			}
+		})
+	}
+	for range 4 {
+		load(func() (string, float32, error) {
+			request := one("FP32", &contents{Fp32Contents: []float32{0}}, 1, 1)
+			request.ModelName = "one"
+			got, err := rpc.ModelInfer(t.Context(), request)
+			if err != nil {
+				return "", 0, err
+			}
+			return got.GetModelVersion(), got.GetOutputs()[0].GetContents().GetFp32Contents()[0], nil
+		})
+		load(func() (string, float32, error) {
+			response, err := http.Post(r.url+"/v2/models/one/infer", "application/json", strings.NewReader(oneRow))
+			if err != nil {
+				return "", 0, err
+			}
+			defer response.Body.Close()
+			var got struct {
+				Version string `json:"model_version"`
+				Outputs []struct{ Data []float32 }
+			}
+			if err := json.NewDecoder(response.Body).Decode(&got); err != nil || len(got.Outputs) != 1 {
+				return "", 0, fmt.Errorf("%s: %w", response.Status, err)
+			}
+			return got.Version, got.Outputs[0].Data[0], nil
+		})
+	}
+	for i := range 60 {
+		before := answered.Load()
+		mustLoad(t, s, [][]spec.ServedModel{
+			{weighted("a", 90), weighted("b", 10)}, {weighted("b", 50), weighted("c", 50)}, {weighted("c", 1), weighted("a", 2)},
+		}[i%3]...)
+		await(t, "requests are answered", func() bool { return answered.Load() > before+8 || t.Failed() })
+	}
+	close(done)
+	clients.Wait()
 }

@@ -1,10 +1,13 @@
 package serve
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"trainyard.dev/trainyard/runtime/nn"
 )
@@ -66,6 +69,37 @@ func BenchmarkHandler(b *testing.B) {
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v2/models/digits/infer", strings.NewReader(body)))
 		if w.Code != http.StatusOK {
 			b.Fatal(w.Body)
+		}
+	}
+}
+
+// BenchmarkBatching has 32 clients ask networks of growing size for one row each.
+// Where "together" takes less time than "alone" is fewestMultiplications.
+func BenchmarkBatching(b *testing.B) {
+	for _, width := range []int{256, 1024, 1448, 2048, 2896, 4096} {
+		n := &nn.Network{Inputs: width, Layers: []nn.Layer{
+			nn.NewDense(width, width, nn.Activation{Kind: nn.ReLU}), nn.NewDense(width, width, nn.Activation{Kind: nn.ReLU}),
+		}}
+		s, err := newSignature(width, width, nil, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for name, rows := range map[string]int{"alone": 0, "together": 64} {
+			b.Run(fmt.Sprintf("%d/%s", multiplications(n), name), func(b *testing.B) {
+				v := newVersion(served("one", "a"), s, n, func() {})
+				if rows > 0 {
+					v.share(Batching{Rows: rows, Delay: time.Millisecond})
+				}
+				b.SetParallelism(32 / runtime.GOMAXPROCS(0))
+				b.RunParallel(func(p *testing.PB) {
+					x, w := general(1, width, make([]float32, width)), new(buffers)
+					for p.Next() {
+						if _, err := v.predict(b.Context(), x, w); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			})
 		}
 	}
 }

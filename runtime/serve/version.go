@@ -56,14 +56,18 @@ func (v *version) release() {
 	}
 }
 
-// batched makes requests for a model that gains by it share computations.
+// batched makes requests share computations, if the network gains by it.
 func (v *version) batched(b Batching) {
-	b.Rows = min(b.Rows, chunk)
 	if b.suits(v.network) {
-		v.batcher = &batcher{Batching: b, outputs: v.outputs, compute: func(x blas32.General) []float32 {
-			return v.execute(make([]float32, 0, x.Rows*v.outputs), x)
-		}}
+		v.share(b)
 	}
+}
+
+func (v *version) share(b Batching) {
+	b.Rows = min(b.Rows, chunk)
+	v.batcher = &batcher{Batching: b, outputs: v.outputs, compute: func(x blas32.General) []float32 {
+		return v.execute(make([]float32, 0, x.Rows*v.outputs), x)
+	}}
 }
 
 // predict computes the outputs of all rows of x. They lie in b.y.
