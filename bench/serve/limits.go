@@ -165,7 +165,7 @@ func (b *bench) memory() error {
 	}
 	loaded := time.Since(began)
 	for _, m := range models {
-		if err := s.check(m.Name, jsonRequest(1, 128)); err != nil {
+		if err := s.check(m.Name, jsonRequest(128)); err != nil {
 			return err
 		}
 	}
@@ -212,7 +212,7 @@ func (b *bench) connections() error {
 	}()
 	refused := 0
 	ask := func(c net.Conn) {
-		if err := askOn(c, s.http, m.Name, jsonRequest(1, m.inputs)); err != nil {
+		if err := askOn(c, s.http, m.Name, jsonRequest(m.inputs)); err != nil {
 			refused++
 		}
 	}

@@ -13,14 +13,14 @@ import (
 // as Python's json module writes float32.
 func value(k int) float32 { return []float32{0, 0.8125, 0.5, 0.1}[k%4] }
 
-// jsonRequest asks for rows of inputs numbers in the JSON of V2.
-func jsonRequest(rows, inputs int) []byte {
-	words := make([]string, rows*inputs)
+// jsonRequest asks for one row of inputs numbers in the JSON of V2.
+func jsonRequest(inputs int) []byte {
+	words := make([]string, inputs)
 	for k := range words {
 		words[k] = fmt.Sprint(float64(value(k)))
 	}
-	return fmt.Appendf(nil, `{"inputs": [{"name": "inputs", "shape": [%d, %d], "datatype": "FP32", "data": [%s]}]}`,
-		rows, inputs, strings.Join(words, ", "))
+	return fmt.Appendf(nil, `{"inputs": [{"name": "inputs", "shape": [1, %d], "datatype": "FP32", "data": [%s]}]}`,
+		inputs, strings.Join(words, ", "))
 }
 
 func rawTensor(rows, inputs int) []byte {

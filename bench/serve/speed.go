@@ -19,7 +19,7 @@ const clients = 32
 // digitsJSON: one row of the digits network, V2 in JSON.
 func (b *bench) digitsJSON() error {
 	m := b.models["digits"]
-	body := jsonRequest(1, m.inputs)
+	body := jsonRequest(m.inputs)
 	ask := func(s *side) (load, error) {
 		if err := s.check(m.Name, body); err != nil {
 			return load{}, err
@@ -76,7 +76,7 @@ func (b *bench) digitsGRPC() error {
 	if err != nil {
 		return err
 	}
-	json, err := generator{b.dir, clients, 0}.post(s.infer(m.Name), jsonRequest(1, m.inputs), 0)
+	json, err := generator{b.dir, clients, 0}.post(s.infer(m.Name), jsonRequest(m.inputs), 0)
 	if err != nil {
 		return errors.Join(err, b.giveUp(s))
 	}
