@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"trainyard.dev/trainyard/runtime/spec"
 )
 
 // columns says which columns of a table matter.
@@ -13,27 +15,26 @@ type columns struct {
 	features  []int    // positions in the table
 	names     []string // of the features
 	oneHot    []bool   // of the features
-	label     int
-	labelName string
+	labels    []int  // one; with one-hot labels, one for each class
+	labelName string // or names
+	// classNames are the classes of one-hot labels; nil: the label is one column.
+	classNames []string
 }
 
-// positions are those of the features, and last the label's.
-func (c *columns) positions() []int {
-	return append(slices.Clone(c.features), c.label)
-}
+// positions are those of the features, and last the labels'.
+func (c *columns) positions() []int { return slices.Concat(c.features, c.labels) }
 
 // chooseColumns finds label and features by name, or by position where there
 // is no such name. Without features, all columns but the label are features.
-func chooseColumns(h *header, label string, features, oneHot []string) (columns, error) {
+func chooseColumns(h *header, d spec.Dataset) (columns, error) {
 	var c columns
-	var err error
-	if c.label, err = h.findLabel(label); err != nil {
+	err := c.findLabels(h, d)
+	if err != nil {
 		return c, err
 	}
-	c.labelName = h.names[c.label]
-	if features == nil {
-		c.features = h.allBut(c.label)
-	} else if c.features, err = h.findFeatures(features, c.label); err != nil {
+	if d.Features == nil {
+		c.features = h.allBut(c.labels)
+	} else if c.features, err = h.findFeatures(d.Features, c.labels); err != nil {
 		return c, err
 	}
 	if len(c.features) == 0 {
@@ -42,7 +43,39 @@ func chooseColumns(h *header, label string, features, oneHot []string) (columns,
 	if err := c.takeNames(h); err != nil {
 		return c, err
 	}
-	return c, c.markOneHot(h, oneHot)
+	return c, c.markOneHot(h, d.OneHot)
+}
+
+// findLabels finds the label, or the labels if they are one-hot.
+func (c *columns) findLabels(h *header, d spec.Dataset) error {
+	if len(d.Labels) == 0 {
+		label, err := h.findLabel(d.Label)
+		if err != nil {
+			return err
+		}
+		c.labels, c.labelName = []int{label}, h.names[label]
+		return nil
+	}
+	for _, name := range d.Labels {
+		found, err := h.find("labels", name)
+		if err != nil {
+			return err
+		}
+		for _, i := range found {
+			if slices.Contains(c.labels, i) {
+				return invalidf("labels: column %s is listed twice; list each class once", quote(h.names[i]))
+			}
+			c.labels, c.classNames = append(c.labels, i), append(c.classNames, h.names[i])
+		}
+	}
+	if len(c.labels) < 2 {
+		return invalidf("labels: %s is one column, but one-hot labels are a column for each class; to name the one column of a label, use label", quote(c.classNames[0]))
+	}
+	c.labelName = strings.Join(d.Labels, ", ")
+	if len(d.Labels) == 1 { // an array, whose columns have no names of their own
+		c.classNames = numbered(len(c.labels))
+	}
+	return nil
 }
 
 func (c *columns) takeNames(h *header) error {
@@ -153,7 +186,7 @@ func (h *header) findLabel(wanted string) (int, error) {
 		return 0, err
 	}
 	if len(found) != 1 {
-		return 0, invalidf("label: %s has %d columns, but the label is one column: of classes, the class's name or number (not one column for each class)", quote(wanted), len(found))
+		return 0, invalidf("label: %s has %d columns, but the label is one column, with the name or number of the class; if it is one-hot, with a column for each class, use labels: [%s] instead", quote(wanted), len(found), wanted)
 	}
 	return found[0], nil
 }
@@ -167,7 +200,7 @@ func (h *header) notFound(field, wanted string) error {
 		field, quote(wanted), suggestion, quoteList(h.names), h.separatorHint())
 }
 
-func (h *header) findFeatures(wanted []string, label int) ([]int, error) {
+func (h *header) findFeatures(wanted []string, labels []int) ([]int, error) {
 	features := make([]int, 0, len(wanted))
 	seen := make(map[int]string, len(wanted))
 	for _, name := range wanted {
@@ -176,7 +209,7 @@ func (h *header) findFeatures(wanted []string, label int) ([]int, error) {
 			return nil, err
 		}
 		for _, i := range found {
-			if i == label {
+			if slices.Contains(labels, i) {
 				return nil, invalidf("features: %s is the label, which is what is to be predicted; remove it from the features", quote(name))
 			}
 			if earlier, taken := seen[i]; taken {
@@ -189,10 +222,10 @@ func (h *header) findFeatures(wanted []string, label int) ([]int, error) {
 	return features, nil
 }
 
-func (h *header) allBut(label int) []int {
+func (h *header) allBut(labels []int) []int {
 	var others []int
 	for i := range h.names {
-		if i != label {
+		if !slices.Contains(labels, i) {
 			others = append(others, i)
 		}
 	}

@@ -33,7 +33,7 @@ func readCSV(r io.Reader, o Options) (*table, error) {
 	if err != nil {
 		return &table{}, err
 	}
-	c, err := chooseColumns(h, o.Label, o.Features, o.OneHot)
+	c, err := chooseColumns(h, o.Dataset)
 	if err != nil {
 		return &table{}, err
 	}
@@ -141,11 +141,13 @@ func (t *table) parse(c chunk, width int) parsed {
 type csvColumns struct {
 	table *table
 	width int
-	cells []cell
-	row   []string
+	// positions are those of the cells, which the table takes.
+	positions []int
+	cells     []cell
+	row       []string
 	// slots has for each column its position in a row of the table, or aText.
 	slots []int
-	// plain says that all features are numbers.
+	// plain says that all features are numbers, and that the label is one column.
 	plain bool
 }
 
@@ -153,15 +155,15 @@ type csvColumns struct {
 const aText = -1
 
 func newCSVColumns(t *table, width int) *csvColumns {
-	c := &csvColumns{table: t, width: width, cells: make([]cell, len(t.columns.features)+1), slots: make([]int, width), plain: !t.hasOneHot()}
+	c := &csvColumns{table: t, width: width, positions: t.columns.positions(), cells: make([]cell, len(t.columns.features)+len(t.columns.labels)), slots: make([]int, width), plain: !t.hasOneHot() && t.columns.classNames == nil}
 	for i := range c.slots {
 		c.slots[i] = aText
 	}
 	for k, i := range t.columns.features {
 		c.slots[i] = k
 	}
-	if t.target == Numbers && c.slots[t.columns.label] == aText {
-		c.slots[t.columns.label] = len(t.columns.features) // behind the features
+	if label := t.columns.labels[0]; t.target == Numbers && c.slots[label] == aText {
+		c.slots[label] = len(t.columns.features) // behind the features
 	}
 	return c
 }
@@ -171,10 +173,9 @@ func (c *csvColumns) addRow(row []string, line int) error {
 	if len(row) != c.width {
 		return invalidf("it has %s, but the first row has %d; every row needs the same number (a cell with a comma in it must be quoted)", count(len(row), "cell"), c.width).at(line, "")
 	}
-	for k, i := range c.table.columns.features {
+	for k, i := range c.positions {
 		c.cells[k] = textCell(row[i])
 	}
-	c.cells[len(c.cells)-1] = textCell(row[c.table.columns.label])
 	return c.table.add(c.cells, line)
 }
 
@@ -223,12 +224,12 @@ func (c *csvColumns) addPlain(text string, at, line int) (end int, err error) {
 		if !ok {
 			return 0, nil
 		}
-		if i == t.columns.label {
+		if i == t.columns.labels[0] {
 			label = textCell(text[at:end])
 		}
 		at = end + 1
 	}
-	if c.slots[t.columns.label] == width {
+	if c.slots[t.columns.labels[0]] == width {
 		t.values.tail = t.values.tail[:start+width]
 		return at, t.labels.append(row[width])
 	}

@@ -226,7 +226,7 @@ func FuzzPlainRows(f *testing.F) {
 		tables := [2]*table{}
 		var errs [2]error
 		for i := range tables {
-			c := columns{features: []int{2, 0}, names: []string{"c", "a"}, oneHot: []bool{false, false}, label: 1, labelName: "b"}
+			c := columns{features: []int{2, 0}, names: []string{"c", "a"}, oneHot: []bool{false, false}, labels: []int{1}, labelName: "b"}
 			tables[i] = newTable(c, Options{Target: target, Dataset: spec.Dataset{Missing: &spec.Missing{Policy: spec.FillConstant}}})
 			rows := newCSVColumns(tables[i], 3)
 			rows.plain = i == 0

@@ -207,6 +207,9 @@ func checkOptions(o Options) error {
 	if !(o.ValidationFraction >= 0 && o.ValidationFraction < 1) {
 		return invalidf("validationFraction is %v; it must be at least 0 and below 1", o.ValidationFraction)
 	}
+	if len(o.Labels) > 0 && o.Target != Classes {
+		return invalidf("labels are the columns of one-hot classes, but the loss is for numbers; use loss CategoricalCrossentropy, or label for the column of a number")
+	}
 	if err := checkMissing(o.Missing); err != nil {
 		return err
 	}
@@ -253,7 +256,7 @@ func readTable(src *source, o Options) (*table, error) {
 	if err != nil {
 		return t, err
 	}
-	c, err := chooseColumns(h, o.Label, o.Features, o.OneHot)
+	c, err := chooseColumns(h, o.Dataset)
 	if err != nil {
 		return t, err
 	}

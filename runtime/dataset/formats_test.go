@@ -79,7 +79,7 @@ func TestForeignFilesSayWhatIsWrong(t *testing.T) {
 		{"big-endian.npy", spec.Dataset{Label: "0"}, `the source: the array is big-endian (">f4"); save it with a.astype(`},
 		{"fields.npy", spec.Dataset{Label: "0"}, `the source: the array has named fields; save its numbers as an array of one type`},
 		{"f8.npy", spec.Dataset{Label: "y"}, `the source: label: there is no column "y". The columns are "0", "1", "2"`},
-		{"stored.npz", spec.Dataset{Label: "x"}, `the source: label: "x" has 3 columns, but the label is one column`},
+		{"stored.npz", spec.Dataset{Label: "x"}, `the source: label: "x" has 3 columns, but the label is one column, with the name or number of the class; if it is one-hot, with a column for each class, use labels: [x] instead`},
 		{"stored.npz", spec.Dataset{Label: "y", Features: []string{"x", "x[1]"}}, `the source: features: column "x[1]" is listed twice (as "x" and "x[1]")`},
 		{"stored.npz", spec.Dataset{Label: "x[0]"}, `the source: row 1, column "y": "rose" is not a number`},
 		{"snappy.parquet", spec.Dataset{Label: "a", Features: []string{"when"}}, `the source: column "when": it has the type TIMESTAMP`},

@@ -44,7 +44,7 @@ func (t *table) countRows() ([]int, error) {
 func (t *table) checkSplit(rows []int, fraction float64) error {
 	for g, n := range rows {
 		switch {
-		case n > 1:
+		case n > 1 || t.columns.classNames != nil && n == 0:
 		case t.target == Classes:
 			return invalidf("class %s has only this row, so it cannot be both trained and validated on; add rows, remove this one, or set validationFraction to 0", quote(t.classes.names[g])).at(t.classes.firstLine[g], t.columns.labelName)
 		default:
@@ -61,7 +61,7 @@ func allot(rows []int, fraction float64) []int {
 	remainders := make([]float64, len(rows))
 	for g, n := range rows {
 		exact := fraction * float64(n)
-		counts[g] = min(int(exact), n-1)
+		counts[g] = min(int(exact), max(0, n-1))
 		remainders[g] = exact - float64(counts[g])
 		total += n
 		order[g] = g

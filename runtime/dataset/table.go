@@ -33,6 +33,9 @@ func newTable(c columns, o Options) *table {
 			t.categories[k] = &classes{}
 		}
 	}
+	for _, name := range c.classNames {
+		t.classes.add(name, 1)
+	}
 	return t
 }
 
@@ -45,7 +48,7 @@ func (t *table) add(cells []cell, line int) error {
 	if t.missing != nil && t.missing.Policy == spec.DropRow && slices.ContainsFunc(cells, cell.missing) {
 		return nil
 	}
-	features := cells[:len(cells)-1]
+	features := cells[:len(t.columns.names)]
 	t.row = t.row[:0]
 	for k := range features {
 		v, err := t.feature(k, features[k], line)
@@ -57,7 +60,11 @@ func (t *table) add(cells []cell, line int) error {
 	if err := t.values.append(t.row...); err != nil {
 		return err
 	}
-	return t.addLabel(cells[len(features)], line)
+	label, err := t.label(cells[len(features):])
+	if err != nil {
+		return err.at(line, t.columns.labelName)
+	}
+	return t.addLabel(label, line)
 }
 
 // sameColumns returns an empty table that can be appended to t.
@@ -137,6 +144,34 @@ func (t *table) feature(k int, c cell, line int) (float32, *InvalidError) {
 	return c.value()
 }
 
+// label is the cell of the label. Of one-hot labels, it is made of the class whose
+// cell is 1, where all others are 0.
+func (t *table) label(cells []cell) (cell, *InvalidError) {
+	if t.columns.classNames == nil {
+		return cells[0], nil
+	}
+	class := -1
+	for i, c := range cells {
+		if c.missing() {
+			return c, nil
+		}
+		v, err := c.value()
+		switch {
+		case err != nil:
+			return cell{}, err
+		case v == 0:
+		case v == 1 && class < 0:
+			class = i
+		default:
+			return cell{}, invalidf("column %s is %s, but one-hot labels are 1 in the column of the row's class and 0 in all others", quote(t.columns.classNames[i]), quote(c.name()))
+		}
+	}
+	if class < 0 {
+		return cell{}, invalidf("all of the one-hot labels are 0; one has to be 1, in the column of the row's class")
+	}
+	return textCell(t.columns.classNames[class]), nil
+}
+
 func (t *table) addLabel(c cell, line int) error {
 	var y float32
 	var err *InvalidError
@@ -164,6 +199,9 @@ func (t *table) finishLabels() ([]string, error) {
 	}
 	if t.target != Classes {
 		return nil, nil
+	}
+	if t.columns.classNames != nil {
+		return t.classes.names, nil // in the order of the columns
 	}
 	if len(t.classes.names) == 1 {
 		return nil, invalidf("every row has the same label %s; there is nothing to learn", quote(t.classes.names[0])).at(0, t.columns.labelName)

@@ -9,6 +9,8 @@ package spec
 //	  label: species
 //	  validationFraction: 0.2
 //	  scaling: Standard
+//
+// +kubebuilder:validation:XValidation:rule="has(self.label) != has(self.labels)",message="the dataset needs a label: set label to the column to predict, or labels to the columns of a one-hot label, and not both"
 type Dataset struct {
 	// source is where the bytes are. Example: {configMap: {name: iris, key:
 	// iris.csv}}.
@@ -37,8 +39,21 @@ type Dataset struct {
 	//
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +required
-	Label string `json:"label"`
+	// +optional
+	Label string `json:"label,omitempty"`
+
+	// labels, instead of label, are the columns of a one-hot label: one for each
+	// class, in the order of the last layer's units, which is 1 in the rows of that
+	// class and 0 in all others. Of a NPZ file, an array of several columns may be
+	// named as a whole. Example: [setosa, versicolor, virginica].
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=10000
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=atomic
+	// +optional
+	Labels []string `json:"labels,omitempty"`
 
 	// features are the columns to predict from, by name or position, in the
 	// order in which the network sees them. Default: every column but the label,

@@ -45,6 +45,11 @@ func (in *Dataset) DeepCopyInto(out *Dataset) {
 		*out = new(bool)
 		**out = **in
 	}
+	if in.Labels != nil {
+		in, out := &in.Labels, &out.Labels
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Features != nil {
 		in, out := &in.Features, &out.Features
 		*out = make([]string, len(*in))

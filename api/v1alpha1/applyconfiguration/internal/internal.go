@@ -452,6 +452,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: label
       type:
         scalar: string
+    - name: labels
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
     - name: missing
       type:
         namedType: dev.trainyard.trainyard.runtime.spec.Missing
