@@ -22,10 +22,11 @@ type Batching struct {
 }
 
 // fewestMultiplications is for one row of the smallest network that is batched.
-// The weights of a smaller one stay in a core's cache, so that rows alone, on all
-// cores, are computed sooner than rows together: with BenchmarkBatching on two
-// cores and OpenBLAS, batching costs up to half of the speed at 2 million, and
-// begins to gain at 4 million.
+// The weights of a smaller one stay in the cache, so that rows alone, on all
+// cores, are computed sooner than rows together. BenchmarkBatching on two cores
+// with OpenBLAS: 77 µs alone and 126 together at 2 million, 110 and 96 at 4
+// million. Above, that benchmark gave gains and losses on a shared machine; what
+// decided is bench/serve's 1024-4096-4096-10, which gains 3.8 times.
 const fewestMultiplications = 1 << 22
 
 // suits tells whether batching gains anything for a network.
