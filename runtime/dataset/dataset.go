@@ -46,6 +46,9 @@ type Options struct {
 	MemoryBytes int64
 	// Credentials are for a source that is fetched.
 	Credentials remote.Credentials
+	// Trouble is told what a source that is fetched waits for: see
+	// [remote.Source].
+	Trouble func(error)
 	// TemporaryDir has room for what is fetched, and for the rows that memory has
 	// no room for. Default: the system's.
 	TemporaryDir string

@@ -44,7 +44,7 @@ const readSize = 256 << 10
 // fetched if they are far away, and what removes it again.
 func localFile(ctx context.Context, path string, o Options) (local string, remove func(), err error) {
 	nothing := func() {}
-	from := remote.Source{HTTPS: o.Source.HTTPS, S3: o.Source.S3, Credentials: o.Credentials}
+	from := remote.Source{HTTPS: o.Source.HTTPS, S3: o.Source.S3, Credentials: o.Credentials, Trouble: o.Trouble}
 	if isFile := !strings.HasPrefix(path, "https://") && !strings.HasPrefix(path, "s3://"); isFile {
 		return path, nothing, nil
 	}

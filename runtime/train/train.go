@@ -171,6 +171,13 @@ func read(ctx context.Context, job spec.Train, o Options) (*dataset.Set, error) 
 		MemoryBytes:  o.MemoryLimit / tableShare,
 		TemporaryDir: o.TemporaryDir,
 		Credentials:  remote.EnvironmentCredentials(os.Environ()),
+		Trouble: func(err error) {
+			if err == nil {
+				o.Monitor.warn("")
+				return
+			}
+			o.Monitor.warn(err.Error())
+		},
 	})
 	if invalid := (*dataset.InvalidError)(nil); errors.As(err, &invalid) {
 		return nil, invalidf(spec.ReasonDatasetInvalid, "%w", err)

@@ -40,8 +40,10 @@ type download struct {
 	// row without worthwhile bytes in between.
 	delays   *backoff.ExponentialBackOff
 	attempts int
-	// stall is how long a connection may be silent.
-	stall time.Duration
+	// stall is how long a connection may be silent, and notice after how long that
+	// is told.
+	stall, notice time.Duration
+	trouble       func(error)
 
 	size    int64 // of the file so far
 	version string
@@ -54,7 +56,7 @@ const worthwhile = 1 << 20
 func newDownload(o object, file *os.File) *download {
 	delays := backoff.NewExponentialBackOff()
 	delays.MaxInterval = 10 * time.Second
-	return &download{object: o, file: file, delays: delays, attempts: 6, stall: time.Minute}
+	return &download{object: o, file: file, delays: delays, attempts: 6, stall: time.Minute, notice: 5 * time.Second, trouble: func(error) {}}
 }
 
 // run goes on until all bytes are there or there is no point in going on.
@@ -78,6 +80,7 @@ func (d *download) run(ctx context.Context) error {
 		if failures++; failures >= d.attempts {
 			return err
 		}
+		d.trouble(err)
 		if err := wait(ctx, d.delays.NextBackOff()); err != nil {
 			return err
 		}
@@ -101,6 +104,10 @@ func (d *download) attempt(ctx context.Context) error {
 	defer cancel(nil)
 	watchdog := time.AfterFunc(d.stall, func() { cancel(errStalled) })
 	defer watchdog.Stop()
+	silent := time.AfterFunc(d.notice, func() {
+		d.trouble(&UnavailableError{Problem: networkProblem(errStalled), Err: errStalled})
+	})
+	defer silent.Stop()
 
 	from := d.size
 	if d.version == "" {
@@ -118,7 +125,7 @@ func (d *download) attempt(ctx context.Context) error {
 	if err := d.startAt(p); err != nil {
 		return err
 	}
-	return d.copy(ctx, p.body, watchdog)
+	return d.copy(ctx, p.body, watchdog, silent)
 }
 
 // startAt makes the file end where the part starts.
@@ -131,11 +138,16 @@ func (d *download) startAt(p *part) error {
 	return err
 }
 
-func (d *download) copy(ctx context.Context, body io.Reader, watchdog *time.Timer) error {
+func (d *download) copy(ctx context.Context, body io.Reader, watchdog, silent *time.Timer) error {
 	buffer := make([]byte, 256<<10)
+	silent.Reset(d.notice)
+	d.trouble(nil)
 	for {
 		n, err := body.Read(buffer)
 		watchdog.Reset(d.stall)
+		if !silent.Reset(d.notice) && n > 0 {
+			d.trouble(nil)
+		}
 		written, writing := d.file.Write(buffer[:n])
 		d.size += int64(written)
 		switch {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -176,6 +177,37 @@ func TestSilence(t *testing.T) {
 	defer close(done)
 	_, err := fetch(t, server, at(server))
 	expect(t, err, true, "the server is silent")
+}
+
+// What is waited for is told before it is given up, and taken back when bytes
+// come.
+func TestTroubleIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file, err := os.CreateTemp(t.TempDir(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		d := newDownload(late{after: 20 * time.Second}, file)
+		var told []string
+		start := time.Now()
+		d.trouble = func(err error) { told = append(told, fmt.Sprint(time.Since(start), " ", err)) }
+		if err := d.run(t.Context()); err != nil {
+			t.Error(err)
+		}
+		want := []string{"5s the server is silent; check that it is well, and firewalls and network policies on the way", "20s <nil>"}
+		if diff := cmp.Diff(want, told); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// late is an object of a server that takes its time.
+type late struct{ after time.Duration }
+
+func (l late) open(context.Context, int64, string) (*part, error) {
+	time.Sleep(l.after)
+	return &part{body: io.NopCloser(strings.NewReader("late"))}, nil
 }
 
 // expect checks the kind of an error, its words, and that it holds no secret.

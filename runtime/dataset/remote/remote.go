@@ -21,6 +21,10 @@ type Source struct {
 	HTTPS       *spec.HTTPSSource
 	S3          *spec.S3Source
 	Credentials Credentials
+	// Trouble is told what keeps the bytes from coming while they are waited for,
+	// and nil when they come again. It is called from any goroutine. Nil: nobody
+	// is told.
+	Trouble func(error)
 }
 
 // Credentials are the keys of a source's credentialsSecret.
@@ -62,7 +66,11 @@ func Fetch(ctx context.Context, from Source, dir string) (path string, err error
 			os.Remove(file.Name())
 		}
 	}()
-	if err := newDownload(object, file).run(ctx); err != nil {
+	d := newDownload(object, file)
+	if from.Trouble != nil {
+		d.trouble = from.Trouble
+	}
+	if err := d.run(ctx); err != nil {
 		return "", err
 	}
 	if from.HTTPS != nil && from.HTTPS.SHA256 != "" {
