@@ -57,6 +57,7 @@ test-unit: prerequisites ## Run the unit and controller tests
 
 .PHONY: test-e2e
 test-e2e: cluster-up images ## Run the whole on the real cluster
+	hack/kueue/kueue build
 	hack/test-e2e
 
 ##@ Benchmarks

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -58,16 +57,8 @@ func TestInterruptions(t *testing.T) {
 			if !bytes.Equal(weightsOf(t, job), want) {
 				t.Error("the weights are not those of the run that was left alone")
 			}
-			if name == "operatorkilled" {
-				return
-			}
-			for _, pod := range podsOf(t, client.MatchingLabels{v1alpha1.TrainingJobLabel: job.Name}, namespace) {
-				if pod.Status.Phase != corev1.PodSucceeded {
-					continue
-				}
-				if log := kubectl(t, "", "logs", "--namespace", namespace, pod.Name); pod.UID == first.UID || !strings.Contains(log, "goes on from a checkpoint") {
-					t.Errorf("pod %s, which published, did not go on from a checkpoint:\n%s", pod.Name, log)
-				}
+			if name != "operatorkilled" { // its pod trained on
+				wentOnFromCheckpoint(t, job, first)
 			}
 		})
 	}
