@@ -144,7 +144,9 @@ func TestWaitingIsTold(t *testing.T) {
 	}
 	p := monitor.Progress()
 	stop()
-	<-ended
+	if err := <-ended; err == nil {
+		t.Error("the run ended well without a registry")
+	}
 	if !strings.Contains(p.Warning, "503 Service Unavailable") || p.Activity != "waits for the registry to answer" {
 		t.Errorf("told is %q, %q", p.Activity, p.Warning)
 	}
