@@ -15,8 +15,8 @@ type columns struct {
 	features  []int    // positions in the table
 	names     []string // of the features
 	oneHot    []bool   // of the features
-	labels    []int  // one; with one-hot labels, one for each class
-	labelName string // or names
+	labels    []int    // one; with one-hot labels, one for each class
+	labelName string   // or names
 	// classNames are the classes of one-hot labels; nil: the label is one column.
 	classNames []string
 }
