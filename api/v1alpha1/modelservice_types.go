@@ -70,15 +70,72 @@ type ModelServiceSpec struct {
 	Stopped bool `json:"stopped,omitempty"`
 }
 
-// ModelSource is where the model comes from: exactly one of its fields.
+// ModelSource is where the model comes from: one of trainingJob and
+// trainingJobs.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.trainingJob)",message="name a source for the model, for example trainingJob: {name: iris}"
+// +kubebuilder:validation:XValidation:rule="has(self.trainingJob) || has(self.trainingJobs)",message="name a source for the model, for example trainingJob: {name: iris}"
+// +kubebuilder:validation:XValidation:rule="!has(self.trainingJob) || !has(self.trainingJobs)",message="name one source for the model, trainingJob or trainingJobs, not both"
 type ModelSource struct {
 	// trainingJob serves the model that a TrainingJob of the same namespace
 	// published. The service waits until there is one.
 	//
 	// +optional
 	TrainingJob *TrainingJobReference `json:"trainingJob,omitempty"`
+
+	// trainingJobs serves the newest model that any of several TrainingJobs
+	// published. Example: {selector: {matchLabels: {model: iris}}, require:
+	// {metric: ValidationAccuracy, atLeast: 0.95}}.
+	//
+	// +optional
+	TrainingJobs *TrainingJobSelection `json:"trainingJobs,omitempty"`
+
+	// digest pins the model: this one is served, whatever else is published.
+	// Taking it out follows the newest again. Its TrainingJob may be gone, if
+	// another of the same name, or the model served before, tells the
+	// repository. Example: sha256:95296a93d48a... as in status.model.digest.
+	//
+	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
+	// +optional
+	Digest string `json:"digest,omitempty"`
+}
+
+// TrainingJobSelection picks the newest model among those of several
+// TrainingJobs.
+type TrainingJobSelection struct {
+	// selector matches the labels of TrainingJobs of the same namespace. Example:
+	// {matchLabels: {model: iris}}.
+	//
+	// +required
+	Selector metav1.LabelSelector `json:"selector"`
+
+	// require passes over models that aren't good enough. Default: any will do.
+	// Example: {metric: ValidationAccuracy, atLeast: 0.95}.
+	//
+	// +optional
+	Require *MetricRequirement `json:"require,omitempty"`
+}
+
+// MetricRequirement bounds a metric of a model.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.atLeast) || has(self.atMost)",message="say what the metric must be: atLeast, atMost or both"
+type MetricRequirement struct {
+	// metric is one of the TrainingJob's status.metrics. Example:
+	// ValidationLoss.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +required
+	Metric string `json:"metric"`
+
+	// atLeast is the smallest value that is good enough. Example: 0.95.
+	//
+	// +optional
+	AtLeast *float64 `json:"atLeast,omitempty"`
+
+	// atMost is the largest value that is good enough. Example: 0.2.
+	//
+	// +optional
+	AtMost *float64 `json:"atMost,omitempty"`
 }
 
 // TrainingJobReference names a TrainingJob of the same namespace.
@@ -218,6 +275,13 @@ type ModelServiceStatus struct {
 	// +optional
 	Model *PublishedModel `json:"model,omitempty"`
 
+	// versions tells which pods hold which model, while there are pods.
+	//
+	// +listType=map
+	// +listMapKey=version
+	// +optional
+	Versions []VersionStatus `json:"versions,omitempty"`
+
 	// replicas counts pods.
 	//
 	// +optional
@@ -233,6 +297,19 @@ type ModelServiceStatus struct {
 	//
 	// +optional
 	ColdStart *ColdStart `json:"coldStart,omitempty"`
+}
+
+// VersionStatus is a model and those who have it.
+type VersionStatus struct {
+	// version is the short form of the model's digest.
+	//
+	// +required
+	Version string `json:"version"`
+
+	// pods is how many ready pods answer with it.
+	//
+	// +required
+	Pods int32 `json:"pods"`
 }
 
 // GatewayPorts are the ports that the gateway's pods have for one service.
@@ -314,6 +391,9 @@ const (
 	ReasonTrainingJobRunning = "TrainingJobRunning"
 	// ReasonTrainingJobFailed: the TrainingJob will publish no model.
 	ReasonTrainingJobFailed = "TrainingJobFailed"
+	// ReasonModelNotGoodEnough: models are there, and none meets spec.model's
+	// requirement.
+	ReasonModelNotGoodEnough = "ModelNotGoodEnough"
 	// ReasonStarting: pods are starting.
 	ReasonStarting = "Starting"
 	// ReasonScaling: the number of pods is changing.

@@ -18,6 +18,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -78,14 +79,22 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// trainingJobField indexes ModelServices by the TrainingJob they follow.
-const trainingJobField = "spec.model.trainingJob.name"
+// trainingJobField indexes ModelServices by the TrainingJob they follow, and
+// those that select among several by what no TrainingJob is called.
+const (
+	trainingJobField = "spec.model.trainingJob.name"
+	anyTrainingJob   = "*"
+)
 
 // SetupWithManager registers the controller.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
 	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ModelService{}, trainingJobField, func(object client.Object) []string {
-		if source := object.(*v1alpha1.ModelService).Spec.Model.TrainingJob; source != nil {
-			return []string{source.Name}
+		source := object.(*v1alpha1.ModelService).Spec.Model
+		switch {
+		case source.TrainingJob != nil:
+			return []string{source.TrainingJob.Name}
+		case source.TrainingJobs != nil:
+			return []string{anyTrainingJob}
 		}
 		return nil
 	})
@@ -141,13 +150,17 @@ func requestsFor(services []v1alpha1.ModelService) []reconcile.Request {
 }
 
 func (r *Reconciler) followersOf(ctx context.Context, training client.Object) []reconcile.Request {
-	var followers v1alpha1.ModelServiceList
-	err := r.Client.List(ctx, &followers, client.InNamespace(training.GetNamespace()), client.MatchingFields{trainingJobField: training.GetName()})
-	if err != nil {
-		log.FromContext(ctx).Error(err, "listing the ModelServices that follow a TrainingJob", "trainingJob", training.GetName())
-		return nil
+	var requests []reconcile.Request
+	for _, name := range []string{training.GetName(), anyTrainingJob} {
+		var followers v1alpha1.ModelServiceList
+		err := r.Client.List(ctx, &followers, client.InNamespace(training.GetNamespace()), client.MatchingFields{trainingJobField: name})
+		if err != nil {
+			log.FromContext(ctx).Error(err, "listing the ModelServices that follow a TrainingJob", "trainingJob", training.GetName())
+			return nil
+		}
+		requests = append(requests, requestsFor(followers.Items)...)
 	}
-	return requestsFor(followers.Items)
+	return requests
 }
 
 // Reconcile finds the model, decides how many pods serve it, applies the
@@ -214,11 +227,11 @@ func pause(seen observation) time.Duration {
 
 func (r *Reconciler) observe(ctx context.Context, service *v1alpha1.ModelService) (observation, error) {
 	seen := observation{now: r.Now()}
-	training, err := r.trainingJob(ctx, service)
+	jobs, err := r.trainingJobs(ctx, service)
 	if err != nil {
 		return seen, err
 	}
-	seen.resolution = resolve(service, training)
+	seen.resolution = resolve(service, jobs)
 	var deployment appsv1.Deployment
 	err = r.Client.Get(ctx, client.ObjectKeyFromObject(service), &deployment)
 	if client.IgnoreNotFound(err) != nil {
@@ -234,7 +247,19 @@ func (r *Reconciler) observe(ctx context.Context, service *v1alpha1.ModelService
 	return seen, err
 }
 
-func (r *Reconciler) trainingJob(ctx context.Context, service *v1alpha1.ModelService) (*v1alpha1.TrainingJob, error) {
+// trainingJobs are those that the spec names or selects.
+func (r *Reconciler) trainingJobs(ctx context.Context, service *v1alpha1.ModelService) ([]v1alpha1.TrainingJob, error) {
+	if selection := service.Spec.Model.TrainingJobs; selection != nil {
+		selector, err := metav1.LabelSelectorAsSelector(&selection.Selector)
+		if err != nil {
+			return nil, reconcile.TerminalError(fmt.Errorf("reading spec.model.trainingJobs.selector of ModelService %s: %w", service.Name, err))
+		}
+		var jobs v1alpha1.TrainingJobList
+		if err := r.Client.List(ctx, &jobs, client.InNamespace(service.Namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
+			return nil, fmt.Errorf("listing the TrainingJobs that ModelService %s selects: %w", service.Name, err)
+		}
+		return jobs.Items, nil
+	}
 	var training v1alpha1.TrainingJob
 	name := service.Spec.Model.TrainingJob.Name
 	err := r.Client.Get(ctx, client.ObjectKey{Namespace: service.Namespace, Name: name}, &training)
@@ -244,7 +269,7 @@ func (r *Reconciler) trainingJob(ctx context.Context, service *v1alpha1.ModelSer
 	if err != nil {
 		return nil, fmt.Errorf("reading TrainingJob %s: %w", name, err)
 	}
-	return &training, nil
+	return []v1alpha1.TrainingJob{training}, nil
 }
 
 // listPods lists the pods that are not being stopped, the oldest first, and

@@ -402,6 +402,11 @@ func TestSchemaRefuses(t *testing.T) {
 		message string
 	}{
 		{"no source", func(s *v1alpha1.ModelService) { s.Spec.Model.TrainingJob = nil }, "name a source for the model"},
+		{"two sources", func(s *v1alpha1.ModelService) { s.Spec.Model.TrainingJobs = &v1alpha1.TrainingJobSelection{} }, "not both"},
+		{"a digest that is none", func(s *v1alpha1.ModelService) { s.Spec.Model.Digest = "sha256:1" }, "spec.model.digest"},
+		{"a requirement of nothing", func(s *v1alpha1.ModelService) {
+			s.Spec.Model = v1alpha1.ModelSource{TrainingJobs: &v1alpha1.TrainingJobSelection{Require: &v1alpha1.MetricRequirement{Metric: "Loss"}}}
+		}, "atLeast, atMost or both"},
 		{"bounds the wrong way round", func(s *v1alpha1.ModelService) {
 			s.Spec.Autoscaling = v1alpha1.Autoscaling{MinReplicas: new(int32(3)), MaxReplicas: new(int32(2))}
 		}, "minReplicas must not be above maxReplicas"},

@@ -21,7 +21,7 @@ func turnsOf(before, after v1alpha1.ModelServiceStatus) []story.Turn {
 		turns = append(turns, story.Turn{Kind: kindOf(is), Reason: is.Reason, Action: "Serve", Message: is.Message})
 	}
 	if after.Model != nil && (before.Model == nil || before.Model.Digest != after.Model.Digest) {
-		turns = append(turns, story.Turn{Kind: corev1.EventTypeNormal, Reason: "ModelResolved", Action: "Resolve", Message: "serving " + after.Model.Reference})
+		turns = append(turns, story.Turn{Kind: corev1.EventTypeNormal, Reason: "ModelResolved", Action: "Resolve", Message: fmt.Sprintf("serving %s, %s", after.Model.Reference, after.Model.Digest)})
 	}
 	if before.Replicas != nil && after.Replicas != nil && before.Replicas.Desired != after.Replicas.Desired {
 		turns = append(turns, scaled(before.Replicas.Desired, after.Replicas))

@@ -1,10 +1,15 @@
 package modelservice
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/runtime/spec"
@@ -18,15 +23,32 @@ type resolution struct {
 	reason, message string
 }
 
-// resolve tells which model to serve. training is the TrainingJob that the
-// spec names, nil if there is none; before is what was served until now.
-func resolve(service *v1alpha1.ModelService, training *v1alpha1.TrainingJob) resolution {
+// resolve tells which model to serve. jobs are the TrainingJobs that the spec
+// names or selects; what was served until now goes on being served while they
+// have none.
+func resolve(service *v1alpha1.ModelService, jobs []v1alpha1.TrainingJob) resolution {
+	var found resolution
+	if selection := service.Spec.Model.TrainingJobs; selection != nil {
+		found = resolveNewest(service, selection, jobs)
+	} else {
+		found = resolveNamed(service, jobs)
+	}
+	if digest := service.Spec.Model.Digest; digest != "" {
+		return pinned(service, digest, found, jobs)
+	}
+	return found
+}
+
+// resolveNamed follows one TrainingJob.
+func resolveNamed(service *v1alpha1.ModelService, jobs []v1alpha1.TrainingJob) resolution {
 	name := service.Spec.Model.TrainingJob.Name
 	before := service.Status.Model
-	switch {
-	case training == nil:
+	if len(jobs) == 0 {
 		return resolution{before, v1alpha1.ReasonTrainingJobMissing, fmt.Sprintf(
 			"there is no TrainingJob %s/%s, which spec.model names; the service waits for it", service.Namespace, name)}
+	}
+	training := &jobs[0]
+	switch {
 	case training.Status.Model != nil:
 		return resolution{model: training.Status.Model}
 	case meta.IsStatusConditionTrue(training.Status.Conditions, v1alpha1.TrainingJobFailed):
@@ -36,6 +58,95 @@ func resolve(service *v1alpha1.ModelService, training *v1alpha1.TrainingJob) res
 	}
 	return resolution{before, v1alpha1.ReasonTrainingJobRunning, fmt.Sprintf(
 		"waiting for the model of TrainingJob %s, which is %s", name, stateOf(training))}
+}
+
+// resolveNewest takes the newest model that is good enough.
+func resolveNewest(service *v1alpha1.ModelService, selection *v1alpha1.TrainingJobSelection, jobs []v1alpha1.TrainingJob) resolution {
+	before, selector := service.Status.Model, metav1.FormatLabelSelector(&selection.Selector)
+	published := slices.DeleteFunc(slices.Clone(jobs), func(job v1alpha1.TrainingJob) bool { return job.Status.Model == nil })
+	slices.SortFunc(published, newerFirst)
+	for i := range published {
+		if meets(selection.Require, published[i].Status.Metrics) {
+			return resolution{model: published[i].Status.Model}
+		}
+	}
+	switch {
+	case len(jobs) == 0:
+		return resolution{before, v1alpha1.ReasonTrainingJobMissing, fmt.Sprintf(
+			"there is no TrainingJob in namespace %s with labels %s; the service waits for one", service.Namespace, selector)}
+	case len(published) == 0:
+		return resolution{before, v1alpha1.ReasonTrainingJobRunning, fmt.Sprintf(
+			"waiting for the first model of the TrainingJobs with labels %s; there are %d", selector, len(jobs))}
+	}
+	return resolution{before, v1alpha1.ReasonModelNotGoodEnough, fmt.Sprintf(
+		"no model of the TrainingJobs with labels %s is good enough: %s", selector, shortcoming(*selection.Require, &published[0]))}
+}
+
+// newerFirst orders TrainingJobs by when they completed. Of the same second,
+// the one that was made later is the newer.
+func newerFirst(a, b v1alpha1.TrainingJob) int {
+	return cmp.Or(
+		ptr.Deref(b.Status.CompletionTime, metav1.Time{}).Compare(ptr.Deref(a.Status.CompletionTime, metav1.Time{}).Time),
+		b.CreationTimestamp.Compare(a.CreationTimestamp.Time),
+		cmp.Compare(b.Name, a.Name))
+}
+
+// meets tells whether a model is good enough. One that lacks the metric is not.
+func meets(requirement *v1alpha1.MetricRequirement, metrics map[string]float64) bool {
+	if requirement == nil {
+		return true
+	}
+	value, measured := metrics[requirement.Metric]
+	return measured &&
+		(requirement.AtLeast == nil || value >= *requirement.AtLeast) &&
+		(requirement.AtMost == nil || value <= *requirement.AtMost)
+}
+
+// shortcoming says what the newest model lacks.
+func shortcoming(requirement v1alpha1.MetricRequirement, newest *v1alpha1.TrainingJob) string {
+	value, measured := newest.Status.Metrics[requirement.Metric]
+	if !measured {
+		return fmt.Sprintf("the newest, of TrainingJob %s, has no metric %s; it has %s",
+			newest.Name, requirement.Metric, strings.Join(slices.Sorted(maps.Keys(newest.Status.Metrics)), ", "))
+	}
+	wanted := ""
+	if requirement.AtLeast != nil {
+		wanted = fmt.Sprintf(" at least %g", *requirement.AtLeast)
+	}
+	if requirement.AtMost != nil {
+		wanted += fmt.Sprintf(" at most %g", *requirement.AtMost)
+	}
+	return fmt.Sprintf("the newest, of TrainingJob %s, has %s %g, and spec.model requires%s", newest.Name, requirement.Metric, value, wanted)
+}
+
+// pinned serves one model whatever there is beside it. Where it is in the
+// registry is told by the job that published it, by what was served before, or,
+// as each job has a repository, by the model that would be served otherwise.
+func pinned(service *v1alpha1.ModelService, digest string, found resolution, jobs []v1alpha1.TrainingJob) resolution {
+	known := []*v1alpha1.PublishedModel{service.Status.Model, found.model}
+	for i := range jobs {
+		known = append(known, jobs[i].Status.Model)
+	}
+	repository := ""
+	for _, model := range known {
+		if model == nil {
+			continue
+		}
+		if model.Digest == digest {
+			return resolution{model: model}
+		}
+		if repository == "" {
+			repository = repositoryOf(model.Reference)
+		}
+	}
+	if found.model != nil {
+		repository = repositoryOf(found.model.Reference)
+	}
+	if repository == "" {
+		return found
+	}
+	short := strings.TrimPrefix(digest, "sha256:")[:12]
+	return resolution{model: &v1alpha1.PublishedModel{Reference: repository + ":" + short, Digest: digest, ShortDigest: short}}
 }
 
 func stateOf(training *v1alpha1.TrainingJob) string {

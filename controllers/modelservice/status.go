@@ -2,6 +2,8 @@ package modelservice
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -73,6 +75,7 @@ func statusOf(service *v1alpha1.ModelService, o observation) v1alpha1.ModelServi
 	status := *service.Status.DeepCopy()
 	status.ObservedGeneration = service.Generation
 	status.Model = o.resolution.model.DeepCopy()
+	status.Versions = versionsOf(o.pods)
 	if status.Model != nil {
 		status.URL = fmt.Sprintf("http://%s.%s.svc", service.Name, service.Namespace)
 		status.Replicas = replicasOf(o, status.Replicas)
@@ -125,6 +128,21 @@ func replicasOf(o observation, before *v1alpha1.ReplicaStatus) *v1alpha1.Replica
 		after.Reason, after.Message, after.Decided = before.Reason, before.Message, before.Decided
 	}
 	return after
+}
+
+// versionsOf counts the ready pods by the model that they answer with.
+func versionsOf(pods []podReport) []v1alpha1.VersionStatus {
+	counts := map[string]int32{}
+	for _, report := range pods {
+		if report.ready() && report.model != nil && report.model.State == spec.StateReady {
+			counts[spec.ServedModel{Digest: report.model.Digest}.Version()]++
+		}
+	}
+	var versions []v1alpha1.VersionStatus
+	for _, version := range slices.Sorted(maps.Keys(counts)) {
+		versions = append(versions, v1alpha1.VersionStatus{Version: version, Pods: counts[version]})
+	}
+	return versions
 }
 
 // readiness judges whether the URL answers, or would after a wake.

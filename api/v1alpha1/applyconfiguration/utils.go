@@ -28,6 +28,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ColdStartApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("GatewayPorts"):
 		return &apiv1alpha1.GatewayPortsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("MetricRequirement"):
+		return &apiv1alpha1.MetricRequirementApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ModelService"):
 		return &apiv1alpha1.ModelServiceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ModelServiceSpec"):
@@ -46,12 +48,16 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TrainingJobApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TrainingJobReference"):
 		return &apiv1alpha1.TrainingJobReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TrainingJobSelection"):
+		return &apiv1alpha1.TrainingJobSelectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TrainingJobSpec"):
 		return &apiv1alpha1.TrainingJobSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TrainingJobStatus"):
 		return &apiv1alpha1.TrainingJobStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TrainingProgress"):
 		return &apiv1alpha1.TrainingProgressApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("VersionStatus"):
+		return &apiv1alpha1.VersionStatusApplyConfiguration{}
 
 	}
 	return nil

@@ -115,6 +115,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: http
       type:
         scalar: numeric
+- name: dev.trainyard.trainyard.api.v1alpha1.MetricRequirement
+  map:
+    fields:
+    - name: atLeast
+      type:
+        scalar: numeric
+    - name: atMost
+      type:
+        scalar: numeric
+    - name: metric
+      type:
+        scalar: string
 - name: dev.trainyard.trainyard.api.v1alpha1.ModelService
   map:
     fields:
@@ -181,12 +193,26 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: url
       type:
         scalar: string
+    - name: versions
+      type:
+        list:
+          elementType:
+            namedType: dev.trainyard.trainyard.api.v1alpha1.VersionStatus
+          elementRelationship: associative
+          keys:
+          - version
 - name: dev.trainyard.trainyard.api.v1alpha1.ModelSource
   map:
     fields:
+    - name: digest
+      type:
+        scalar: string
     - name: trainingJob
       type:
         namedType: dev.trainyard.trainyard.api.v1alpha1.TrainingJobReference
+    - name: trainingJobs
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.TrainingJobSelection
 - name: dev.trainyard.trainyard.api.v1alpha1.PodTemplate
   map:
     fields:
@@ -307,6 +333,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+- name: dev.trainyard.trainyard.api.v1alpha1.TrainingJobSelection
+  map:
+    fields:
+    - name: require
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.MetricRequirement
+    - name: selector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
 - name: dev.trainyard.trainyard.api.v1alpha1.TrainingJobSpec
   map:
     fields:
@@ -417,6 +452,15 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: boolean
     - name: summary
+      type:
+        scalar: string
+- name: dev.trainyard.trainyard.api.v1alpha1.VersionStatus
+  map:
+    fields:
+    - name: pods
+      type:
+        scalar: numeric
+    - name: version
       type:
         scalar: string
 - name: dev.trainyard.trainyard.runtime.spec.Activation
@@ -976,6 +1020,38 @@ var schemaYAML = typed.YAMLObject(`types:
         elementType:
           namedType: __untyped_deduced_
         elementRelationship: separable
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+  map:
+    fields:
+    - name: matchExpressions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement
+          elementRelationship: atomic
+    - name: matchLabels
+      type:
+        map:
+          elementType:
+            scalar: string
+    elementRelationship: atomic
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorOperator
+  scalar: string
+- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: operator
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorOperator
+    - name: values
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry
   map:
     fields:

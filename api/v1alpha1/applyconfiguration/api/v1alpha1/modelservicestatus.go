@@ -23,6 +23,8 @@ type ModelServiceStatusApplyConfiguration struct {
 	URL *string `json:"url,omitempty"`
 	// model is what the pods are told to serve.
 	Model *PublishedModelApplyConfiguration `json:"model,omitempty"`
+	// versions tells which pods hold which model, while there are pods.
+	Versions []VersionStatusApplyConfiguration `json:"versions,omitempty"`
 	// replicas counts pods.
 	Replicas *ReplicaStatusApplyConfiguration `json:"replicas,omitempty"`
 	// gateway is where the gateway's pods listen for this service while it has
@@ -72,6 +74,19 @@ func (b *ModelServiceStatusApplyConfiguration) WithURL(value string) *ModelServi
 // If called multiple times, the Model field is set to the value of the last call.
 func (b *ModelServiceStatusApplyConfiguration) WithModel(value *PublishedModelApplyConfiguration) *ModelServiceStatusApplyConfiguration {
 	b.Model = value
+	return b
+}
+
+// WithVersions adds the given value to the Versions field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Versions field.
+func (b *ModelServiceStatusApplyConfiguration) WithVersions(values ...*VersionStatusApplyConfiguration) *ModelServiceStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithVersions")
+		}
+		b.Versions = append(b.Versions, *values[i])
+	}
 	return b
 }
 

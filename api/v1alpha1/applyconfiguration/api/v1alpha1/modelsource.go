@@ -5,11 +5,21 @@ package v1alpha1
 // ModelSourceApplyConfiguration represents a declarative configuration of the ModelSource type for use
 // with apply.
 //
-// ModelSource is where the model comes from: exactly one of its fields.
+// ModelSource is where the model comes from: one of trainingJob and
+// trainingJobs.
 type ModelSourceApplyConfiguration struct {
 	// trainingJob serves the model that a TrainingJob of the same namespace
 	// published. The service waits until there is one.
 	TrainingJob *TrainingJobReferenceApplyConfiguration `json:"trainingJob,omitempty"`
+	// trainingJobs serves the newest model that any of several TrainingJobs
+	// published. Example: {selector: {matchLabels: {model: iris}}, require:
+	// {metric: ValidationAccuracy, atLeast: 0.95}}.
+	TrainingJobs *TrainingJobSelectionApplyConfiguration `json:"trainingJobs,omitempty"`
+	// digest pins the model: this one is served, whatever else is published.
+	// Taking it out follows the newest again. Its TrainingJob may be gone, if
+	// another of the same name, or the model served before, tells the
+	// repository. Example: sha256:95296a93d48a... as in status.model.digest.
+	Digest *string `json:"digest,omitempty"`
 }
 
 // ModelSourceApplyConfiguration constructs a declarative configuration of the ModelSource type for use with
@@ -23,5 +33,21 @@ func ModelSource() *ModelSourceApplyConfiguration {
 // If called multiple times, the TrainingJob field is set to the value of the last call.
 func (b *ModelSourceApplyConfiguration) WithTrainingJob(value *TrainingJobReferenceApplyConfiguration) *ModelSourceApplyConfiguration {
 	b.TrainingJob = value
+	return b
+}
+
+// WithTrainingJobs sets the TrainingJobs field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TrainingJobs field is set to the value of the last call.
+func (b *ModelSourceApplyConfiguration) WithTrainingJobs(value *TrainingJobSelectionApplyConfiguration) *ModelSourceApplyConfiguration {
+	b.TrainingJobs = value
+	return b
+}
+
+// WithDigest sets the Digest field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Digest field is set to the value of the last call.
+func (b *ModelSourceApplyConfiguration) WithDigest(value string) *ModelSourceApplyConfiguration {
+	b.Digest = &value
 	return b
 }
