@@ -173,7 +173,7 @@ func (s State) rest(policy Policy, current, wanted int32, sample Sample) (Decisi
 	if idle && current == 0 {
 		return Decision{0, Idle, "nobody asks for anything", 0}, true
 	}
-	known := !s.idleSince.IsZero() && sample.Gateways.Ready > 0 && sample.Pods.Ready > 0
+	known := !s.idleSince.IsZero() && sample.Gateways.Ready > 0
 	if !idle || !known || s.young(policy, sample.At) || sample.At.Sub(s.idleSince) < policy.Idle {
 		return Decision{}, false
 	}
@@ -239,10 +239,11 @@ func (s State) with(policy Policy, sample Sample) State {
 }
 
 // idle tells since when everyone has told that there is nothing to do. It
-// begins anew after a gap, in which anything may have happened, and when the
-// clock was turned back.
+// begins when a pod is ready, anew after a gap, in which anything may have
+// happened, and when the clock was turned back.
 func (s State) idle(policy Policy, sample Sample) time.Time {
-	if sample.Active || sample.Load > 0 || sample.Held > 0 || !sample.Pods.all() || !sample.Gateways.all() {
+	busy := sample.Active || sample.Load > 0 || sample.Held > 0
+	if busy || sample.Pods.Ready == 0 || !sample.Pods.all() || !sample.Gateways.all() {
 		return time.Time{}
 	}
 	if s.idleSince.IsZero() || len(s.samples) == 0 {

@@ -105,6 +105,26 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestIdleTimeBeginsWithAPod has a pod take longer to start than the idle time:
+// it is not taken away the moment that it is ready.
+func TestIdleTimeBeginsWithAPod(t *testing.T) {
+	quick := policy(0, 10, 10)
+	quick.Window, quick.Idle = 4*time.Second, 6*time.Second
+	var state State
+	var decision Decision
+	now := epoch
+	for second := 0; second < 40; second += 2 {
+		now = now.Add(tick)
+		sample := Sample{At: now, Gateways: Answers{1, 1}}
+		if second >= 20 {
+			sample.Pods = Answers{1, 1}
+		}
+		if decision, state = Decide(quick, state, 1, sample); (decision.Replicas == 0) != (second >= 26) {
+			t.Errorf("after %d s, with a pod since 20 s: %+v", second, decision)
+		}
+	}
+}
+
 func TestDecideNeverMoreThanHalvesInAStep(t *testing.T) {
 	counts := replay(policy(1, 100, 1), 1, load{seconds: 120, concurrency: 60}, load{seconds: 400})
 	for i := 1; i < len(counts); i++ {
