@@ -71,6 +71,16 @@ bench-train: prerequisites bin/bench-venv/ready $(OPENBLAS)/libopenblas.a ## Tra
 	CGO_ENABLED=0 go build -o bin/bench-train-without-openblas ./bench/train
 	bin/bench-train $(BENCH_PYTHON) bench/train/peers.py bin/bench-train-without-openblas bin/bench-data
 
+.PHONY: bench-scale
+bench-scale: cluster-up images ## Measure how a ModelService goes from zero to many (BENCH_CASES, see bench/README.md)
+	hack/install-local
+	go build -o bin/bench-scale ./bench/scale
+	KUBECONFIG="$$($(CLUSTER) kubeconfig --path)" bin/bench-scale
+
+.PHONY: soak
+soak: cluster-up images ## Let a ModelService go to zero and back 200 times under a client that counts
+	TRAINYARD_CYCLES=200 hack/test-e2e -run TestFromZero -timeout=60m
+
 # A peer that cannot be installed is not measured, and the output says so.
 bin/bench-venv/ready: bench/train/requirements.txt bench/train/requirements-torch.txt
 	python3 -m venv bin/bench-venv

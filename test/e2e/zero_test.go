@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -111,16 +114,35 @@ func processed(t *testing.T, service *v1alpha1.ModelService, so map[types.UID]in
 	return so
 }
 
-// TestFromZero lets a service go to zero and wakes it with twenty requests in a
-// second, again and again. Sometimes the pod before is still being stopped. No
-// request is lost, and none is answered twice.
+// TestFromZero lets two services go to zero and wakes each with twenty requests
+// in a second, again and again. Sometimes the pod before is still being stopped.
+// No request is lost, and none is answered twice.
 func TestFromZero(t *testing.T) {
 	t.Parallel()
-	namespace := newNamespace(t)
-	service := digitsFromZero(t, namespace)
+	for _, name := range []string{"one", "other"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			namespace := newNamespace(t)
+			service := digitsFromZero(t, namespace)
+			toZeroAndBack(t, service, cycles(t)/2)
+			wants(t, service, 0)
+			serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonAsleep, "", time.Minute)
+			if service.Status.ColdStart == nil {
+				t.Error("the status tells of no cold start")
+			}
+			hasEvent(t, service, "Scaled", "from 0 to 1 pods")
+			t.Logf("%s", kubectl(t, "", "get", "modelservices", "--namespace", namespace))
+			noPods(t, service)
+			wakesByGRPC(t, service)
+		})
+	}
+}
+
+func toZeroAndBack(t *testing.T, service *v1alpha1.ModelService, cycles int) {
+	t.Helper()
 	probe := prober.New(address(t, service)+"/v2/models/digits/infer", inference(t), time.Minute)
 	answered := map[types.UID]int64{}
-	for cycle := range cycles(t) {
+	for cycle := range cycles {
 		wants(t, service, 0)
 		if cycle%4 == 0 {
 			noPods(t, service)
@@ -132,9 +154,6 @@ func TestFromZero(t *testing.T) {
 		if count := probe.Count(); count.Failed > 0 {
 			t.Fatalf("cycle %d: %d of %d requests failed: %q", cycle, count.Failed, count.Sent, count.Failures)
 		}
-		if err := cluster.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
-			t.Fatal(err)
-		}
 	}
 	count := probe.Count()
 	total := int64(0)
@@ -144,16 +163,8 @@ func TestFromZero(t *testing.T) {
 	if count.Answered != count.Sent || total > int64(count.Sent) {
 		t.Errorf("%d requests were sent, %d answered, and pods answered %d", count.Sent, count.Answered, total)
 	}
-	t.Logf("%d requests in %d cycles: %d answered, %d lost; %d pods answered %d", count.Sent, cycles(t), count.Answered, count.Failed, len(answered), total)
-	wants(t, service, 0)
-	serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonAsleep, "", time.Minute)
-	if service.Status.ColdStart == nil {
-		t.Error("the status tells of no cold start")
-	} else {
-		t.Logf("the last cold start took %s", service.Status.ColdStart.Took.Duration)
-	}
-	hasEvent(t, service, "Scaled", "from 0 to 1 pods")
-	t.Logf("%s", kubectl(t, "", "get", "modelservices", "--namespace", namespace))
+	t.Logf("%d requests in %d cycles: %d answered, %d lost, the slowest after %s; %d pods tell of %d",
+		count.Sent, cycles, count.Answered, count.Failed, prober.Percentile(count.Took, 1).Round(time.Millisecond), len(answered), total)
 }
 
 // TestStoppedIsRefused parks a service: whoever asks is told so, and nothing is
@@ -179,5 +190,69 @@ func TestStoppedIsRefused(t *testing.T) {
 	})
 	if pods := podsOf(t, modelServicePods(service), namespace); len(pods) > 0 {
 		t.Errorf("%d pods were started", len(pods))
+	}
+}
+
+// wakesByGRPC asks over gRPC while there is no pod.
+func wakesByGRPC(t *testing.T, service *v1alpha1.ModelService) {
+	t.Helper()
+	host := reachable(t, fmt.Sprintf("%s.%s.svc:%d", service.Name, service.Namespace, spec.GRPCPort))
+	connection, err := grpc.NewClient(host, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	health := healthgrpc.NewHealthClient(connection)
+	stream, err := health.Watch(ctx, &healthgrpc.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := health.Check(ctx, &healthgrpc.HealthCheckRequest{})
+	if err != nil || answer.GetStatus() != healthgrpc.HealthCheckResponse_SERVING {
+		t.Errorf("a call from zero ends in %v, %v", answer, err)
+	}
+	if answer, err := stream.Recv(); err != nil || answer.GetStatus() != healthgrpc.HealthCheckResponse_SERVING {
+		t.Errorf("a stream from zero ends in %v, %v", answer, err)
+	}
+}
+
+// TestRollingUpdate changes the pods' template under load: each pod is replaced
+// by another before it goes, and no request fails.
+func TestRollingUpdate(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace(t)
+	create(t, digitsData(t, namespace))
+	job := sampleJob(t, namespace, "digits")
+	job.Spec.Training.Epochs = 1
+	create(t, job)
+	service := sampleService(t, namespace)
+	create(t, service)
+	serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonServing, "", 2*time.Minute)
+	before := podsOf(t, modelServicePods(service), namespace)
+
+	probe := prober.New(address(t, service)+"/v2/models/digits/infer", inference(t), time.Minute)
+	loading, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); probe.Run(loading, 20) }()
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"podTemplate":{"annotations":{"changed":"once"}}}}`))
+	if err := cluster.Patch(t.Context(), service, patch); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the pods to be replaced", time.Minute, func(context.Context) error {
+		for _, pod := range podsOf(t, modelServicePods(service), namespace) {
+			if pod.Annotations["changed"] == "" {
+				return fmt.Errorf("pod %s is from before", pod.Name)
+			}
+		}
+		return nil
+	})
+	stop()
+	<-ended
+	count := probe.Count()
+	t.Logf("%d pods replaced: %d requests, %d failed", len(before), count.Sent, count.Failed)
+	if count.Failed > 0 || count.Answered != count.Sent {
+		t.Errorf("%d of %d requests failed: %q", count.Failed, count.Sent, count.Failures)
 	}
 }
