@@ -212,11 +212,12 @@ func (c *csvColumns) addPlain(text string, at, line int) (end int, err error) {
 	row := t.values.tail[start : start+width+1]
 	var label cell
 	for i, slot := range c.slots {
-		delimiter, ok := byte(','), false
+		delimiter := byte(',')
 		if i == len(c.slots)-1 {
 			delimiter = '\n'
 		}
-		if end = 0; slot != aText {
+		var ok bool
+		if slot != aText {
 			row[slot], end, ok = decimal(text, at, delimiter)
 		} else {
 			end, ok = endOfCell(text, at, delimiter)

@@ -22,10 +22,11 @@ type feed struct {
 	order   *order
 	batch   batch // room for the rows of a step
 	now     window
-	// ahead is the window after now, of a table in files. loading has one answer
+	// ahead is the window after now, of a table in files. loading is closed
 	// when it was read; nil: nothing was asked for.
 	ahead   window
-	loading chan error
+	loading chan struct{}
+	failure error // to read it
 }
 
 // batch is the rows of a step.
@@ -115,8 +116,8 @@ func (f *feed) nextWindow() error {
 		f.order.draw(&f.now)
 		return nil
 	}
-	err := <-f.loading
-	f.loading = nil
+	f.close()
+	err := f.failure
 	f.now, f.ahead = f.ahead, f.now
 	if err == nil && f.order.draw(&f.ahead) {
 		f.load()
@@ -126,8 +127,11 @@ func (f *feed) nextWindow() error {
 
 // load begins to read the window ahead.
 func (f *feed) load() {
-	f.loading = make(chan error, 1)
-	go func(done chan<- error) { done <- f.ahead.read(f.from) }(f.loading)
+	f.loading = make(chan struct{})
+	go func() {
+		defer close(f.loading)
+		f.failure = f.ahead.read(f.from)
+	}()
 }
 
 // close waits for what is being read. The feed can start again.
