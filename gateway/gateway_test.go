@@ -82,7 +82,7 @@ func (b *bench) pod(handler http.Handler) {
 	b.Set(digits, View{Ports: b.ports, Pods: []Pod{{Address: "127.0.0.1"}}})
 }
 
-func (b *bench) serve(address string, handler http.Handler) *http.Server {
+func (b *bench) serve(address string, handler http.Handler) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/v2/health/ready", func(http.ResponseWriter, *http.Request) {})
 	mux.Handle("/", handler)
@@ -90,11 +90,10 @@ func (b *bench) serve(address string, handler http.Handler) *http.Server {
 	listener, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(b.options.PodHTTP)))
 	if err != nil {
 		b.t.Error(err)
-		return server
+		return
 	}
 	go func() { _ = server.Serve(listener) }()
 	b.t.Cleanup(func() { _ = server.Close() })
-	return server
 }
 
 func (b *bench) post(ctx context.Context, path string, body io.Reader) (int, string, http.Header) {
@@ -185,7 +184,7 @@ func TestHoldsWakesAndForwards(t *testing.T) {
 func TestTriesAgainOnlyWhatWasNotSent(t *testing.T) {
 	b := newBench(t, nil)
 	var asked atomic.Int32
-	b.serve("127.0.0.3", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b.serve("127.0.0.3", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		if r.URL.Path == "/ends" {
 			panic(http.ErrAbortHandler)

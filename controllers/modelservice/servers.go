@@ -68,6 +68,7 @@ func (s *HTTPServers) Report(ctx context.Context, pod *corev1.Pod) (routing.Repo
 // maxAnswer bounds what is read from a pod.
 const maxAnswer = 4 << 20
 
+//nolint:unparam // servers and gateways have the same port by chance
 func (s *HTTPServers) call(ctx context.Context, method string, pod *corev1.Pod, port int, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {

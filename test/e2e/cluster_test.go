@@ -142,9 +142,9 @@ func hasEvent(t *testing.T, object client.Object, reason, message string) {
 }
 
 // kubectl runs kubectl on the cluster.
-func kubectl(t *testing.T, stdin string, arguments ...string) string {
+func kubectl(t *testing.T, arguments ...string) string {
 	t.Helper()
-	output, err := tryKubectl(t.Context(), stdin, arguments...)
+	output, err := tryKubectl(t.Context(), "", arguments...)
 	if err != nil {
 		t.Fatal(err)
 	}

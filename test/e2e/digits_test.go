@@ -148,7 +148,7 @@ func TestDigits(t *testing.T) {
 	want := flatten(onnxAnswers(t, directory, rows))
 	compare(t, "V2", v2.Outputs[0].Data, want)
 	compare(t, "V1", flatten(v1.Predictions), want)
-	t.Logf("%s", kubectl(t, "", "get", "trainingjobs,modelservices", "--namespace", namespace))
+	t.Logf("%s", kubectl(t, "get", "trainingjobs,modelservices", "--namespace", namespace))
 
 	remove(t, service)
 	remove(t, job)

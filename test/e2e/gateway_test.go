@@ -32,10 +32,10 @@ func TestUpgradesAndKilledGateway(t *testing.T) {
 	url := address(t, service) + "/v2/models/digits/infer"
 
 	before := readyGateways(t)
-	kubectl(t, "", "rollout", "restart", "deployment/gateway", "deployment/manager", "--namespace", operatorNamespace)
+	kubectl(t, "rollout", "restart", "deployment/gateway", "deployment/manager", "--namespace", operatorNamespace)
 	probe := prober.New(url, inference(t), time.Minute)
 	for replaced := false; !replaced; replaced = noneOf(before, readyGateways(t)) {
-		wants(t, service, 0)
+		wantsNone(t, service)
 		second, cancel := context.WithTimeout(t.Context(), time.Second)
 		probe.Run(second, 20)
 		cancel()
@@ -46,7 +46,7 @@ func TestUpgradesAndKilledGateway(t *testing.T) {
 		t.Errorf("%d of %d requests failed: %q", count.Failed, count.Sent, count.Failures)
 	}
 
-	wants(t, service, 0)
+	wantsNone(t, service)
 	noPods(t, service)
 	probe = prober.New(url, inference(t), time.Minute)
 	loading, stop := context.WithCancel(t.Context())
@@ -72,7 +72,7 @@ func TestUpgradesAndKilledGateway(t *testing.T) {
 	t.Logf("a gateway killed with %d requests in hand: %d requests, %d failed: %q", held, count.Sent, count.Failed, count.Failures)
 
 	after := prober.New(url, inference(t), time.Minute)
-	wants(t, service, 0)
+	wantsNone(t, service)
 	second, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	after.Run(second, 20)

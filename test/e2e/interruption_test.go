@@ -96,7 +96,7 @@ func suspendAndResume(t *testing.T, job *v1alpha1.TrainingJob, pod *corev1.Pod) 
 func setSuspend(t *testing.T, job *v1alpha1.TrainingJob, value bool) {
 	t.Helper()
 	patch := fmt.Sprintf(`{"spec": {"suspend": %v}}`, value)
-	kubectl(t, "", "patch", "trainingjob", job.Name, "--namespace", job.Namespace, "--type=merge", "--patch", patch)
+	kubectl(t, "patch", "trainingjob", job.Name, "--namespace", job.Namespace, "--type=merge", "--patch", patch)
 }
 
 func isGone(t *testing.T, object client.Object) {
@@ -141,5 +141,5 @@ func killOperator(t *testing.T, _ *v1alpha1.TrainingJob, _ *corev1.Pod) {
 			t.Fatal(err)
 		}
 	}
-	kubectl(t, "", "rollout", "status", "deployment/manager", "--namespace", "trainyard-system", "--timeout=60s")
+	kubectl(t, "rollout", "status", "deployment/manager", "--namespace", "trainyard-system", "--timeout=60s")
 }

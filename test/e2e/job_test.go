@@ -80,7 +80,7 @@ func TestPodTemplate(t *testing.T) {
 	if len(pods) != 1 || pods[0].Spec.ServiceAccountName != "trainer" || pods[0].Spec.PriorityClassName != "system-cluster-critical" || pods[0].Spec.NodeSelector["kubernetes.io/os"] != "linux" {
 		t.Fatalf("the pods are %+v", pods)
 	}
-	if log := kubectl(t, "", "logs", "--namespace", namespace, pods[0].Name); !strings.Contains(log, "processors=1") {
+	if log := kubectl(t, "logs", "--namespace", namespace, pods[0].Name); !strings.Contains(log, "processors=1") {
 		t.Errorf("the variable did not reach the trainer, which logs:\n%s", log)
 	}
 }
@@ -107,9 +107,9 @@ func TestColumns(t *testing.T) {
 	create(t, digitsData(t, namespace))
 	job := sampleJob(t, namespace, "digits")
 	create(t, job)
-	kubectl(t, "", "wait", "--for=condition=Complete", "trainingjob/digits", "--namespace", namespace, "--timeout=60s")
+	kubectl(t, "wait", "--for=condition=Complete", "trainingjob/digits", "--namespace", namespace, "--timeout=60s")
 	jobReaches(t, job, v1alpha1.TrainingJobComplete, "", "", time.Second)
-	table := kubectl(t, "", "get", "tj", "--namespace", namespace)
+	table := kubectl(t, "get", "tj", "--namespace", namespace)
 	t.Logf("\n%s", table)
 	lines := strings.Split(table, "\n")
 	if got, want := strings.Fields(lines[0]), "NAME STATE EPOCH LOSS ACCURACY MODEL AGE"; strings.Join(got, " ") != want {

@@ -70,7 +70,7 @@ func TestKueue(t *testing.T) {
 	t.Parallel()
 	installKueue(t)
 	namespace := newNamespace(t)
-	kubectl(t, "", "label", "namespace", namespace, "hack.trainyard.dev/kueue=")
+	kubectl(t, "label", "namespace", namespace, "hack.trainyard.dev/kueue=")
 	create(t, digitsData(t, namespace))
 	objects := strings.ReplaceAll(queues, "NAMESPACE", namespace)
 	kubectl(t, objects, "apply", "--filename", "-")
@@ -94,7 +94,7 @@ func TestKueue(t *testing.T) {
 	jobReaches(t, second, v1alpha1.TrainingJobSuspended, v1alpha1.ReasonQueued, "", 30*time.Second)
 	jobReaches(t, urgent, v1alpha1.TrainingJobComplete, "", "", 2*time.Minute)
 	jobReaches(t, second, v1alpha1.TrainingJobComplete, "", "", 2*time.Minute)
-	t.Logf("\n%s", kubectl(t, "", "get", "tj,workloads", "--namespace", namespace))
+	t.Logf("\n%s", kubectl(t, "get", "tj,workloads", "--namespace", namespace))
 	wentOnFromCheckpoint(t, second, preempted)
 	if !bytes.Equal(weightsOf(t, second), weightsOf(t, first)) {
 		t.Error("the weights are not those of the run that was left alone")
@@ -122,7 +122,7 @@ func wentOnFromCheckpoint(t *testing.T, job *v1alpha1.TrainingJob, first *corev1
 		}
 		return fmt.Errorf("%d pods, none of them", len(pods))
 	})
-	if log := kubectl(t, "", "logs", "--namespace", job.Namespace, last.Name); last.UID == first.UID || !strings.Contains(log, "goes on from a checkpoint") {
+	if log := kubectl(t, "logs", "--namespace", job.Namespace, last.Name); last.UID == first.UID || !strings.Contains(log, "goes on from a checkpoint") {
 		t.Errorf("pod %s, which published, did not go on from a checkpoint:\n%s", last.Name, log)
 	}
 }

@@ -71,15 +71,15 @@ func inference(t *testing.T) map[string]any {
 	return map[string]any{"inputs": []any{map[string]any{"name": "inputs", "datatype": "FP32", "shape": []int{1, 64}, "data": digitRows(t, 1)}}}
 }
 
-// wants waits until the Deployment has that many replicas.
-func wants(t *testing.T, service *v1alpha1.ModelService, replicas int32) {
+// wantsNone waits until the Deployment has no replicas.
+func wantsNone(t *testing.T, service *v1alpha1.ModelService) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("Deployment %s to want %d pods", service.Name, replicas), time.Minute, func(ctx context.Context) error {
+	eventually(t, fmt.Sprintf("Deployment %s to want no pods", service.Name), time.Minute, func(ctx context.Context) error {
 		var deployment appsv1.Deployment
 		if err := cluster.Get(ctx, client.ObjectKeyFromObject(service), &deployment); err != nil {
 			return err
 		}
-		if *deployment.Spec.Replicas != replicas {
+		if *deployment.Spec.Replicas != 0 {
 			return fmt.Errorf("it wants %d", *deployment.Spec.Replicas)
 		}
 		return nil
@@ -125,13 +125,13 @@ func TestFromZero(t *testing.T) {
 			namespace := newNamespace(t)
 			service := digitsFromZero(t, namespace)
 			toZeroAndBack(t, service, cycles(t)/2)
-			wants(t, service, 0)
+			wantsNone(t, service)
 			serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonAsleep, "", time.Minute)
 			if service.Status.ColdStart == nil {
 				t.Error("the status tells of no cold start")
 			}
 			hasEvent(t, service, "Scaled", "from 0 to 1 pods")
-			t.Logf("%s", kubectl(t, "", "get", "modelservices", "--namespace", namespace))
+			t.Logf("%s", kubectl(t, "get", "modelservices", "--namespace", namespace))
 			noPods(t, service)
 			wakesByGRPC(t, service)
 		})
@@ -143,7 +143,7 @@ func toZeroAndBack(t *testing.T, service *v1alpha1.ModelService, cycles int) {
 	probe := prober.New(address(t, service)+"/v2/models/digits/infer", inference(t), time.Minute)
 	answered := map[types.UID]int64{}
 	for cycle := range cycles {
-		wants(t, service, 0)
+		wantsNone(t, service)
 		if cycle%4 == 0 {
 			noPods(t, service)
 		}

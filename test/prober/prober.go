@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -86,9 +87,7 @@ func (p *Prober) Ask() {
 // post returns the id that the answer is to.
 func (p *Prober) post(id string) (string, error) {
 	request := map[string]any{"id": id}
-	for key, value := range p.body {
-		request[key] = value
-	}
+	maps.Copy(request, p.body)
 	encoded, err := json.Marshal(request)
 	if err != nil {
 		return "", err
