@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -20,6 +21,7 @@ import (
 // TestTracesReachTheCollector runs the program with an endpoint in its
 // environment, asks once, and reads what it has sent when it is gone.
 func TestTracesReachTheCollector(t *testing.T) {
+	var mutex sync.Mutex
 	var names []string
 	var service string
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -28,6 +30,8 @@ func TestTracesReachTheCollector(t *testing.T) {
 		if err := proto.Unmarshal(body, &sent); err != nil || r.URL.Path != "/v1/traces" {
 			t.Errorf("%s: %v", r.URL.Path, err)
 		}
+		mutex.Lock()
+		defer mutex.Unlock()
 		for _, of := range sent.GetResourceSpans() {
 			for _, a := range of.GetResource().GetAttributes() {
 				if a.GetKey() == "service.name" {
@@ -73,6 +77,8 @@ func TestTracesReachTheCollector(t *testing.T) {
 	if err := c.Wait(); err != nil {
 		t.Errorf("the server ended with %v", err)
 	}
+	mutex.Lock()
+	defer mutex.Unlock()
 	if got := strings.Join(names, " "); got != "decode compute encode predict" || service != "digits" {
 		t.Errorf("the collector got %q of %q", got, service)
 	}

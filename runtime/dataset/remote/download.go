@@ -43,7 +43,8 @@ type download struct {
 	// stall is how long a connection may be silent, and notice after how long that
 	// is told.
 	stall, notice time.Duration
-	trouble       func(error)
+	// trouble is told by any goroutine what is wrong, and nil when it is over.
+	trouble func(error)
 
 	size    int64 // of the file so far
 	version string

@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,13 +190,20 @@ func TestTroubleIsTold(t *testing.T) {
 		}
 		defer file.Close()
 		d := newDownload(late{after: 20 * time.Second}, file)
+		var mutex sync.Mutex
 		var told []string
 		start := time.Now()
-		d.trouble = func(err error) { told = append(told, fmt.Sprint(time.Since(start), " ", err)) }
+		d.trouble = func(err error) {
+			mutex.Lock()
+			defer mutex.Unlock()
+			told = append(told, fmt.Sprint(time.Since(start), " ", err))
+		}
 		if err := d.run(t.Context()); err != nil {
 			t.Error(err)
 		}
 		want := []string{"5s the server is silent; check that it is well, and firewalls and network policies on the way", "20s <nil>"}
+		mutex.Lock()
+		defer mutex.Unlock()
 		if diff := cmp.Diff(want, told); diff != "" {
 			t.Error(diff)
 		}
