@@ -180,6 +180,8 @@ func (b *bench) killTwin(ctx context.Context) error {
 }
 
 func (b *bench) scale(ctx context.Context, deployment *appsv1.Deployment, replicas int) error {
+	// What comes back is a Scale, and is written into the object that is given.
+	deployment = &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: deployment.Name, Namespace: deployment.Namespace}}
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas))
 	return b.SubResource("scale").Patch(ctx, deployment, patch)
 }
