@@ -73,7 +73,9 @@ func TestKueue(t *testing.T) {
 	kubectl(t, "label", "namespace", namespace, "hack.trainyard.dev/kueue=")
 	create(t, digitsData(t, namespace))
 	objects := strings.ReplaceAll(queues, "NAMESPACE", namespace)
-	kubectl(t, objects, "apply", "--filename", "-")
+	if _, err := tryKubectl(t.Context(), objects, "apply", "--filename", "-"); err != nil {
+		t.Fatal(err)
+	}
 
 	first := queued(t, namespace, "first", interruptedEpochs)
 	create(t, first)
