@@ -3,7 +3,8 @@
 #   docker build --target operator --tag trainyard/operator:dev .
 #   docker build --target runtime  --tag trainyard/runtime:dev .
 #
-# Nothing is pulled, and nothing is in them but the programs.
+# Nothing is pulled, and nothing is in them but the programs, which are static, and
+# the libraries of the one that is not.
 
 FROM scratch AS operator
 COPY bin/image/manager bin/image/gateway /
@@ -13,5 +14,7 @@ ENTRYPOINT ["/manager"]
 FROM scratch AS runtime
 # The program runtime, and trainer and server, which are links to it.
 COPY bin/image/runtime/ /
+# collective, which connects the workers of a run, with its libraries.
+COPY bin/gloo/ /
 USER 65532:65532
 ENTRYPOINT ["/server"]

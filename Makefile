@@ -15,6 +15,8 @@ TOOL    := go tool -modfile=hack/tools/go.mod
 BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 # Links OpenBLAS into a static program.
 OPENBLAS       := bin/openblas
+# What connects the workers of a run, with the libraries that it needs.
+GLOO           := bin/gloo
 BUILD_OPENBLAS := CGO_ENABLED=1 go build -trimpath -tags openblas,netgo,osusergo \
 	-ldflags "-s -w -X main.version=$(VERSION) -linkmode external -extldflags '-static -L$(CURDIR)/$(OPENBLAS)'"
 # golangci-lint's cache holds paths, so each checkout has its own.
@@ -124,7 +126,7 @@ $(CONFORMANCE)/installed: test/conformance/requirements.txt
 ##@ Images and installation
 
 .PHONY: binaries
-binaries: $(OPENBLAS)/libopenblas.a ## Build the static binaries that go into the images
+binaries: $(OPENBLAS)/libopenblas.a $(GLOO)/collective ## Build the binaries that go into the images
 	mkdir -p bin/image/runtime
 	$(BUILD) -o bin/image/ ./cmd/manager ./cmd/gateway
 	$(BUILD_OPENBLAS) -o bin/image/runtime/ ./cmd/runtime
@@ -133,6 +135,9 @@ binaries: $(OPENBLAS)/libopenblas.a ## Build the static binaries that go into th
 
 $(OPENBLAS)/libopenblas.a: hack/openblas
 	hack/openblas $(OPENBLAS)
+
+$(GLOO)/collective: hack/gloo runtime/group/collective/collective.cc
+	hack/gloo $(GLOO)
 
 .PHONY: images
 images: prerequisites binaries ## Build the operator's and the runtime's image into bin/*.tar

@@ -82,15 +82,19 @@ func (l *BatchNormalization) predict(x, y blas32.General) {
 
 type trainedBatchNormalization struct {
 	*BatchNormalization
+	batch          *split
 	normalized, y  blas32.General // before and after gamma and beta
 	mean, variance []float64      // of the batch
 	inverse        []float32      // 1/sqrt(variance + epsilon)
 	dGamma, dBeta  []float32
+	// sumGamma and sumBeta are the same over all rows of the batch.
+	sumGamma, sumBeta []float32
 }
 
-func (l *BatchNormalization) trained(rows, inputs int, _ *rand.Rand) trained {
+func (l *BatchNormalization) trained(rows, inputs int, _ *rand.Rand, batch *split) trained {
 	return &trainedBatchNormalization{
 		BatchNormalization: l,
+		batch:              batch,
 		normalized:         newMatrix(rows, inputs),
 		y:                  newMatrix(rows, inputs),
 		mean:               make([]float64, inputs),
@@ -98,6 +102,8 @@ func (l *BatchNormalization) trained(rows, inputs int, _ *rand.Rand) trained {
 		inverse:            make([]float32, inputs),
 		dGamma:             make([]float32, inputs),
 		dBeta:              make([]float32, inputs),
+		sumGamma:           make([]float32, inputs),
+		sumBeta:            make([]float32, inputs),
 	}
 }
 
@@ -121,22 +127,28 @@ func (t *trainedBatchNormalization) forward(x blas32.General) blas32.General {
 	return y
 }
 
-// measure takes mean and variance (divided by the number of rows) of the batch
-// and moves the averages towards them.
+// measure takes mean and variance (divided by the number of rows) of the whole
+// batch and moves the averages towards them.
 func (t *trainedBatchNormalization) measure(x blas32.General) {
 	clear(t.mean)
 	clear(t.variance)
-	n := float64(x.Rows)
+	n := float64(t.batch.all)
 	for i := range x.Rows {
 		for j, v := range row(x, i) {
 			t.mean[j] += float64(v) / n
 		}
+	}
+	if p := t.batch.peers; p != nil {
+		p.AddDoubles(t.mean)
 	}
 	for i := range x.Rows {
 		for j, v := range row(x, i) {
 			d := float64(v) - t.mean[j]
 			t.variance[j] += d * d / n
 		}
+	}
+	if p := t.batch.peers; p != nil {
+		p.AddDoubles(t.variance)
 	}
 	momentum := t.momentum()
 	for j, v := range t.variance {
@@ -170,11 +182,16 @@ func (t *trainedBatchNormalization) backward(dy blas32.General, _ bool) blas32.G
 			t.dGamma[j] += d * normalized[j]
 		}
 	}
-	n := float32(dy.Rows)
+	copy(t.sumGamma, t.dGamma)
+	copy(t.sumBeta, t.dBeta)
+	if p := t.batch.peers; p != nil {
+		p.Add(t.sumGamma, t.sumBeta)
+	}
+	n := float32(t.batch.all)
 	for i := range dy.Rows {
 		d, normalized := row(dy, i), row(t.normalized, i)
 		for j := range d {
-			d[j] = t.Gamma[j] * t.inverse[j] * (d[j] - t.dBeta[j]/n - normalized[j]*t.dGamma[j]/n)
+			d[j] = t.Gamma[j] * t.inverse[j] * (d[j] - t.sumBeta[j]/n - normalized[j]*t.sumGamma[j]/n)
 		}
 	}
 	return dy

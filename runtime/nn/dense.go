@@ -75,7 +75,7 @@ type trainedDense struct {
 	weightGradient, gradient []float32
 }
 
-func (d *Dense) trained(rows, inputs int, _ *rand.Rand) trained {
+func (d *Dense) trained(rows, inputs int, _ *rand.Rand, _ *split) trained {
 	t := &trainedDense{
 		Dense:          d,
 		z:              newMatrix(rows, d.Weight.Rows),

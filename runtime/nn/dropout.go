@@ -34,17 +34,22 @@ func (l *Dropout) predict(x, y blas32.General) {
 type trainedDropout struct {
 	*Dropout
 	random  *rand.Rand
+	batch   *split
 	factors blas32.General // 0, or what makes up for the zeros
 	y       blas32.General
 }
 
-func (l *Dropout) trained(rows, inputs int, random *rand.Rand) trained {
-	return &trainedDropout{l, random, newMatrix(rows, inputs), newMatrix(rows, inputs)}
+func (l *Dropout) trained(rows, inputs int, random *rand.Rand, batch *split) trained {
+	return &trainedDropout{l, random, batch, newMatrix(rows, inputs), newMatrix(rows, inputs)}
 }
 
 func (t *trainedDropout) parameters() []Parameter { return nil }
 
+// forward draws for all rows of the batch, so that each row gets what it would
+// get if there were no peers.
 func (t *trainedDropout) forward(x blas32.General) blas32.General {
+	t.pass(t.batch.from * x.Cols)
+	defer t.pass((t.batch.all - t.batch.to) * x.Cols)
 	y, kept := firstRows(t.y, x.Rows), 1/(1-t.Rate)
 	for i := range x.Rows {
 		factors, to := row(t.factors, i), row(y, i)
@@ -57,6 +62,13 @@ func (t *trainedDropout) forward(x blas32.General) blas32.General {
 		}
 	}
 	return y
+}
+
+// pass draws for inputs of other trainers.
+func (t *trainedDropout) pass(inputs int) {
+	for range inputs {
+		t.random.Float32()
+	}
 }
 
 func (t *trainedDropout) backward(dy blas32.General, _ bool) blas32.General {

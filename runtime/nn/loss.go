@@ -21,11 +21,12 @@ type Loss interface {
 	penalty(rows int) Penalty
 }
 
-// meanLoss returns the mean over the rows of the weighted losses, and writes its
-// gradient by z into d. Many rows are cut into parts, which are summed apart.
-func meanLoss(l Loss, z blas32.General, y, weights []float32, d blas32.General) float64 {
+// meanLoss returns what the rows of z contribute to the mean of the weighted
+// losses over so many rows, and writes its gradient by z into d. Many rows are
+// cut into parts, which are summed apart.
+func meanLoss(l Loss, z blas32.General, y, weights []float32, d blas32.General, rows int) float64 {
 	s := lossSums.take()
-	s.loss, s.z, s.y, s.weights, s.d = l, z, y, weights, d
+	s.loss, s.z, s.y, s.weights, s.d, s.rows = l, z, y, weights, d, rows
 	parts := (z.Rows + lossRows - 1) / lossRows
 	s.sums = slices.Grow(s.sums[:0], parts)[:parts]
 	parallel(s, parts)
@@ -35,7 +36,7 @@ func meanLoss(l Loss, z blas32.General, y, weights []float32, d blas32.General) 
 	}
 	*s = lossSum{sums: s.sums}
 	lossSums.put(s)
-	return sum / float64(max(1, z.Rows))
+	return sum / float64(max(1, rows))
 }
 
 // lossSum is the loss of many rows.
@@ -43,6 +44,7 @@ type lossSum struct {
 	loss       Loss
 	z, d       blas32.General
 	y, weights []float32
+	rows       int       // that the mean is taken over
 	sums       []float64 // of each part
 }
 
@@ -60,7 +62,7 @@ func (s *lossSum) do(part int) {
 			weight = s.weights[i]
 		}
 		sum += float64(weight) * s.loss.row(row(s.z, i), s.y[i*targets:(i+1)*targets], d)
-		scale := weight / float32(s.z.Rows)
+		scale := weight / float32(s.rows)
 		for j := range d {
 			d[j] *= scale
 		}

@@ -18,6 +18,12 @@ func multiply(tA, tB blas.Transpose, a, b blas32.General, beta float32, c blas32
 	if tA == blas.Trans {
 		inner = a.Rows
 	}
+	if inner == 0 { // a trainer's share of a small batch
+		for i := 0; i < c.Rows && beta == 0; i++ {
+			clear(row(c, i))
+		}
+		return
+	}
 	if c.Rows*c.Cols <= mostSums && inner >= fewestTerms {
 		multiplyLong(tA, tB, a, b, beta, c)
 		return

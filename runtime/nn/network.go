@@ -27,8 +27,9 @@ type Layer interface {
 	// predict writes the layer's answer to x into y, which does not overlap x.
 	predict(x, y blas32.General)
 	// trained returns the layer's side of training, for batches of up to rows.
-	// What is random is drawn from random.
-	trained(rows, inputs int, random *rand.Rand) trained
+	// What is random is drawn from random. forward and backward are given the rows
+	// of a batch that batch says.
+	trained(rows, inputs int, random *rand.Rand, batch *split) trained
 }
 
 // Outputs returns the number of columns that come out.

@@ -357,7 +357,7 @@ func TestParseInitializer(t *testing.T) {
 func TestBatchNormalizationMomentum(t *testing.T) {
 	l := NewBatchNormalization(1)
 	l.Momentum = 0.5
-	trained := l.trained(2, 1, nil)
+	trained := l.trained(2, 1, nil, &split{all: 2})
 	trained.forward(matrix(2, 1, []float32{3, 7})) // mean 5, variance 4
 	if l.Mean[0] != 2.5 || l.Variance[0] != 2.5 {
 		t.Errorf("after one batch mean is %v and variance %v, want 2.5 and 2.5", l.Mean[0], l.Variance[0])
@@ -378,7 +378,7 @@ func TestBatchNormalizationMovesItsAverages(t *testing.T) {
 }
 
 func TestDropoutKeepsTheExpectation(t *testing.T) {
-	l := (&Dropout{Rate: 0.3}).trained(1000, 100, random(8))
+	l := (&Dropout{Rate: 0.3}).trained(1000, 100, random(8), &split{to: 1000, all: 1000})
 	x := newMatrix(1000, 100)
 	for i := range x.Data {
 		x.Data[i] = 1
@@ -452,7 +452,7 @@ func TestInitializers(t *testing.T) {
 // A source can be marshalled in the middle of the work and goes on from there.
 func TestRandomNumbersResume(t *testing.T) {
 	source := rand.NewPCG(1, 2)
-	drop := (&Dropout{Rate: 0.5}).trained(4, 4, rand.New(source))
+	drop := (&Dropout{Rate: 0.5}).trained(4, 4, rand.New(source), &split{to: 4, all: 4})
 	x := randomMatrix(4, 4, random(1))
 	drop.forward(x)
 	saved, err := source.MarshalBinary()

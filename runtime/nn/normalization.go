@@ -38,7 +38,7 @@ type trainedNormalization struct {
 	y blas32.General
 }
 
-func (l *Normalization) trained(rows, inputs int, _ *rand.Rand) trained {
+func (l *Normalization) trained(rows, inputs int, _ *rand.Rand, _ *split) trained {
 	return &trainedNormalization{l, newMatrix(rows, inputs)}
 }
 

@@ -47,7 +47,9 @@ type Trainer struct {
 	layers     []trained
 	outputs    []blas32.General // of each layer, as of the last Gradients
 	parameters []Parameter
-	gradient   []float32 // by the last layer's outputs
+	split      split
+	toAdd      [][]float32 // all gradients and the loss, if there are peers
+	gradient   []float32   // by the last layer's outputs
 	workspace  *Workspace
 }
 
@@ -113,7 +115,7 @@ func (t *Trainer) addLayers(random *rand.Rand) error {
 		if d, ok := l.(*Dense); ok && d.Weight.Stride != d.Weight.Cols {
 			return fmt.Errorf("layers[%d] (Dense): the weight has gaps between its rows (stride %d, %d columns); only a weight without can be trained", i, d.Weight.Stride, d.Weight.Cols)
 		}
-		layer := l.trained(t.rows, width, random)
+		layer := l.trained(t.rows, width, random, &t.split)
 		for _, p := range layer.parameters() {
 			p.Name = fmt.Sprintf("layers.%d.%s", i, p.Name)
 			p.layer = i
@@ -142,22 +144,47 @@ func (t *Trainer) Parameters() []Parameter { return t.parameters }
 // (the sum of the weighted losses over the number of rows, as in Keras) plus
 // the penalties. After the first call for a batch size, nothing is allocated.
 func (t *Trainer) Gradients(x blas32.General, y, weights []float32) float64 {
+	rows := x.Rows
+	t.split.take(rows)
+	from, to, targets := t.split.from, t.split.to, t.loss.targets(t.network.Outputs())
+	x, y = t.split.rows(x), y[from*targets:to*targets]
+	if weights != nil {
+		weights = weights[from:to]
+	}
 	for i, l := range t.layers {
 		x = l.forward(x)
 		t.outputs[i] = x
 	}
 	dy := matrix(x.Rows, x.Cols, t.gradient)
-	loss := meanLoss(t.loss, x, y, weights, dy)
+	loss := meanLoss(t.loss, x, y, weights, dy, rows)
 	lowest := t.lowestTrained()
 	for i := len(t.layers) - 1; i >= lowest; i-- {
 		dy = t.layers[i].backward(dy, i > lowest)
 	}
+	loss = t.add(loss)
 	for _, p := range t.parameters {
 		if p.Kernel {
-			loss += t.penalty(p.layer, x.Rows).apply(p.Value, p.Gradient)
+			loss += t.penalty(p.layer, rows).apply(p.Value, p.Gradient)
 		}
 	}
 	return loss
+}
+
+// add adds up all gradients, and the loss, over the trainers of the batch.
+func (t *Trainer) add(loss float64) float64 {
+	if t.split.peers == nil {
+		return loss
+	}
+	if t.toAdd == nil {
+		for _, p := range t.parameters {
+			t.toAdd = append(t.toAdd, p.Gradient)
+		}
+		t.toAdd = append(t.toAdd, make([]float32, 1))
+	}
+	sum := t.toAdd[len(t.toAdd)-1]
+	sum[0] = float32(loss)
+	t.split.peers.Add(t.toAdd...)
+	return float64(sum[0])
 }
 
 // lowestTrained returns the first layer with parameters: gradients below it
@@ -192,7 +219,7 @@ func (t *Trainer) Evaluate(ctx context.Context, x blas32.General, y, weights []f
 			w = weights[from:to]
 		}
 		batch := y[from*targets : to*targets]
-		loss += meanLoss(t.loss, z, batch, w, matrix(z.Rows, z.Cols, t.gradient)) * float64(z.Rows)
+		loss += meanLoss(t.loss, z, batch, w, matrix(z.Rows, z.Cols, t.gradient), z.Rows) * float64(z.Rows)
 		t.activation.apply(z)
 		for _, m := range metrics {
 			m.Add(z, batch)
