@@ -118,7 +118,7 @@ func checkGradients(t *testing.T, c gradientCase, seed uint64) {
 
 	loss := trainer.Gradients(x, y, ref.weights)
 
-	for i, l := range trainer.layers {
+	for i, l := range trainer.lanes[0].layers {
 		if d, ok := l.(*trainedDropout); ok {
 			ref.masks[i] = wide(firstRows(d.factors, rows))
 		}

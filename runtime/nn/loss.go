@@ -2,7 +2,6 @@ package nn
 
 import (
 	"math"
-	"slices"
 
 	"gonum.org/v1/gonum/blas/blas32"
 )
@@ -21,53 +20,23 @@ type Loss interface {
 	penalty(rows int) Penalty
 }
 
-// meanLoss returns what the rows of z contribute to the mean of the weighted
-// losses over so many rows, and writes its gradient by z into d. Many rows are
-// cut into parts, which are summed apart.
-func meanLoss(l Loss, z blas32.General, y, weights []float32, d blas32.General, rows int) float64 {
-	s := lossSums.take()
-	s.loss, s.z, s.y, s.weights, s.d, s.rows = l, z, y, weights, d, rows
-	parts := (z.Rows + lossRows - 1) / lossRows
-	s.sums = slices.Grow(s.sums[:0], parts)[:parts]
-	parallel(s, parts)
+// sumLoss returns the sum of the rows' weighted losses, and writes scale times
+// its gradient by z into d.
+func sumLoss(l Loss, z blas32.General, y, weights []float32, d blas32.General, scale float32) float64 {
 	var sum float64
-	for _, v := range s.sums {
-		sum += v
-	}
-	*s = lossSum{sums: s.sums}
-	lossSums.put(s)
-	return sum / float64(max(1, rows))
-}
-
-// lossSum is the loss of many rows.
-type lossSum struct {
-	loss       Loss
-	z, d       blas32.General
-	y, weights []float32
-	rows       int       // that the mean is taken over
-	sums       []float64 // of each part
-}
-
-// lossRows is the number of rows of a part.
-const lossRows = 1 << 13
-
-var lossSums = make(spares[lossSum], 16)
-
-func (s *lossSum) do(part int) {
-	var sum float64
-	targets := s.loss.targets(s.z.Cols)
-	for i := part * lossRows; i < min((part+1)*lossRows, s.z.Rows); i++ {
-		d, weight := row(s.d, i), float32(1)
-		if s.weights != nil {
-			weight = s.weights[i]
+	targets := l.targets(z.Cols)
+	for i := range z.Rows {
+		d, weight := row(d, i), float32(1)
+		if weights != nil {
+			weight = weights[i]
 		}
-		sum += float64(weight) * s.loss.row(row(s.z, i), s.y[i*targets:(i+1)*targets], d)
-		scale := weight / float32(s.rows)
+		sum += float64(weight) * l.row(row(z, i), y[i*targets:(i+1)*targets], d)
+		weight *= scale
 		for j := range d {
-			d[j] *= scale
+			d[j] *= weight
 		}
 	}
-	s.sums[part] = sum
+	return sum
 }
 
 // numeric is what the losses of numbers have in common.

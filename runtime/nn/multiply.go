@@ -24,10 +24,6 @@ func multiply(tA, tB blas.Transpose, a, b blas32.General, beta float32, c blas32
 		}
 		return
 	}
-	if c.Rows*c.Cols <= mostSums && inner >= fewestTerms {
-		multiplyLong(tA, tB, a, b, beta, c)
-		return
-	}
 	rows, cols := tileOf(c.Rows, c.Cols, inner)
 	if rows >= c.Rows && cols >= c.Cols {
 		multiplyWhole(tA, tB, a, b, beta, c)

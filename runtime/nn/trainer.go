@@ -42,15 +42,15 @@ type Trainer struct {
 	network    *Network // what is trained, without the activation that loss computes itself
 	loss       Loss
 	activation Activation // that activation
-	rows       int
-	penalties  []Penalty // of each layer
-	layers     []trained
-	outputs    []blas32.General // of each layer, as of the last Gradients
+	penalties  []Penalty  // of each layer
 	parameters []Parameter
-	split      split
-	toAdd      [][]float32 // all gradients and the loss, if there are peers
-	gradient   []float32   // by the last layer's outputs
-	workspace  *Workspace
+	// lanes share a batch: one has all of it, or each has a part.
+	lanes     []*lane
+	split     split
+	toAdd     [][]float32 // all gradients and the loss, if there are peers
+	workspace *Workspace
+	gradient  []float32 // that Evaluate has no use for
+	batch     batch     // that the lanes are at: this trainer's share
 }
 
 // evaluatedRows is how many rows Evaluate looks at together, at least: with
@@ -75,18 +75,27 @@ func NewTrainer(n *Network, loss Loss, rows int, random *rand.Rand) (*Trainer, e
 	if err != nil {
 		return nil, err
 	}
+	for i, l := range head.Layers {
+		if d, ok := l.(*Dense); ok && d.Weight.Stride != d.Weight.Cols {
+			return nil, fmt.Errorf("layers[%d] (Dense): the weight has gaps between its rows (stride %d, %d columns); only a weight without can be trained", i, d.Weight.Stride, d.Weight.Cols)
+		}
+	}
+	evaluated := max(evaluatedRows, min(rows, blockRows))
 	t := &Trainer{
 		network:    head,
 		loss:       loss,
 		activation: activation,
-		rows:       rows,
 		penalties:  make([]Penalty, len(n.Layers)),
-		outputs:    make([]blas32.General, len(n.Layers)),
-		gradient:   make([]float32, max(rows, evaluatedRows)*n.Outputs()),
-		workspace:  head.NewWorkspace(max(rows, evaluatedRows)),
+		gradient:   make([]float32, evaluated*n.Outputs()),
+		workspace:  head.NewWorkspace(evaluated),
 	}
-	if err := t.addLayers(random); err != nil {
-		return nil, err
+	t.lanes = newLanes(head, rows, random, &t.split)
+	t.parameters = t.lanes[0].parameters
+	if len(t.lanes) > 1 {
+		t.parameters = slices.Clone(t.parameters)
+		for i, p := range t.parameters {
+			t.parameters[i].Gradient = make([]float32, len(p.Value))
+		}
 	}
 	return t, nil
 }
@@ -109,24 +118,6 @@ func withoutActivation(n *Network, loss Loss) (*Network, Activation, error) {
 	return &Network{Inputs: n.Inputs, Layers: layers}, last.Activation, nil
 }
 
-func (t *Trainer) addLayers(random *rand.Rand) error {
-	width := t.network.Inputs
-	for i, l := range t.network.Layers {
-		if d, ok := l.(*Dense); ok && d.Weight.Stride != d.Weight.Cols {
-			return fmt.Errorf("layers[%d] (Dense): the weight has gaps between its rows (stride %d, %d columns); only a weight without can be trained", i, d.Weight.Stride, d.Weight.Cols)
-		}
-		layer := l.trained(t.rows, width, random, &t.split)
-		for _, p := range layer.parameters() {
-			p.Name = fmt.Sprintf("layers.%d.%s", i, p.Name)
-			p.layer = i
-			t.parameters = append(t.parameters, p)
-		}
-		t.layers = append(t.layers, layer)
-		width = l.Outputs(width)
-	}
-	return nil
-}
-
 // Penalize adds a penalty on the weights of a Dense layer to the loss.
 func (t *Trainer) Penalize(layer int, p Penalty) { t.penalties[layer] = p }
 
@@ -146,22 +137,18 @@ func (t *Trainer) Parameters() []Parameter { return t.parameters }
 func (t *Trainer) Gradients(x blas32.General, y, weights []float32) float64 {
 	rows := x.Rows
 	t.split.take(rows)
-	from, to, targets := t.split.from, t.split.to, t.loss.targets(t.network.Outputs())
-	x, y = t.split.rows(x), y[from*targets:to*targets]
-	if weights != nil {
-		weights = weights[from:to]
+	t.batch = batch{x, y, weights}.rows(t.split.from, t.split.to, t.loss.targets(t.network.Outputs()))
+	if len(t.lanes) == 1 {
+		t.lanes[0].gradients(t.loss, t.batch, rows)
+	} else {
+		t.addUpLanes()
 	}
-	for i, l := range t.layers {
-		x = l.forward(x)
-		t.outputs[i] = x
+	t.batch = batch{}
+	var loss float64
+	for _, l := range t.lanes {
+		loss += l.sum
 	}
-	dy := matrix(x.Rows, x.Cols, t.gradient)
-	loss := meanLoss(t.loss, x, y, weights, dy, rows)
-	lowest := t.lowestTrained()
-	for i := len(t.layers) - 1; i >= lowest; i-- {
-		dy = t.layers[i].backward(dy, i > lowest)
-	}
-	loss = t.add(loss)
+	loss = t.add(loss / float64(rows))
 	for _, p := range t.parameters {
 		if p.Kernel {
 			loss += t.penalty(p.layer, rows).apply(p.Value, p.Gradient)
@@ -187,15 +174,6 @@ func (t *Trainer) add(loss float64) float64 {
 	return float64(sum[0])
 }
 
-// lowestTrained returns the first layer with parameters: gradients below it
-// would serve nobody.
-func (t *Trainer) lowestTrained() int {
-	if len(t.parameters) == 0 {
-		return len(t.layers)
-	}
-	return t.parameters[0].layer
-}
-
 func (t *Trainer) penalty(layer, rows int) Penalty {
 	p, whole := t.penalties[layer], t.loss.penalty(rows)
 	return Penalty{L1: p.L1 + whole.L1, L2: p.L2 + whole.L2}
@@ -218,11 +196,11 @@ func (t *Trainer) Evaluate(ctx context.Context, x blas32.General, y, weights []f
 		if weights != nil {
 			w = weights[from:to]
 		}
-		batch := y[from*targets : to*targets]
-		loss += meanLoss(t.loss, z, batch, w, matrix(z.Rows, z.Cols, t.gradient), z.Rows) * float64(z.Rows)
+		wanted := y[from*targets : to*targets]
+		loss += sumLoss(t.loss, z, wanted, w, matrix(z.Rows, z.Cols, t.gradient), 1)
 		t.activation.apply(z)
 		for _, m := range metrics {
-			m.Add(z, batch)
+			m.Add(z, wanted)
 		}
 	}
 	loss /= float64(max(1, x.Rows))
@@ -239,14 +217,13 @@ func (t *Trainer) Evaluate(ctx context.Context, x blas32.General, y, weights []f
 // where: "the weight of layers[1] (Dense)". It returns "" if there is none.
 func (t *Trainer) NonFinite() string {
 	for i, l := range t.network.Layers {
-		for _, p := range t.layers[i].parameters() {
+		for _, p := range t.lanes[0].layers[i].parameters() {
 			if !allFinite(p.Value) {
 				return fmt.Sprintf("the %s of layers[%d] (%s)", p.Name, i, kind(l))
 			}
 		}
-		y := t.outputs[i]
-		for r := range y.Rows {
-			if !allFinite(row(y, r)) {
+		for _, lane := range t.lanes {
+			if y := lane.outputs[i]; !allFinite(y.Data[:y.Rows*y.Cols]) {
 				return fmt.Sprintf("the output of layers[%d] (%s)", i, kind(l))
 			}
 		}
