@@ -1,7 +1,5 @@
 package nn
 
-import "gonum.org/v1/gonum/blas/blas32"
-
 // Peers are the trainers that train the same network on the same batches, of
 // which each looks at its share of the rows.
 type Peers interface {
@@ -36,9 +34,4 @@ func (s *split) take(rows int) {
 	if s.peers != nil {
 		s.from, s.to = s.worker*rows/s.of, (s.worker+1)*rows/s.of
 	}
-}
-
-// rows returns the chosen ones.
-func (s *split) rows(m blas32.General) blas32.General {
-	return part(m, s.from, 0, s.to-s.from, m.Cols)
 }
