@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -16,11 +17,13 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -31,6 +34,8 @@ import (
 	"trainyard.dev/trainyard/controllers/modelservice"
 	"trainyard.dev/trainyard/controllers/trainingjob"
 	"trainyard.dev/trainyard/runtime/spec"
+	"trainyard.dev/trainyard/tokens"
+	"trainyard.dev/trainyard/tokens/cluster"
 )
 
 // podTimeout bounds how long a pod may take to tell its progress or load.
@@ -49,6 +54,7 @@ type options struct {
 	runtimeImage                 string
 	gatewayNamespace             string
 	registry                     spec.Repository
+	tokenAddress, tokenSecret    string
 	verbose                      bool
 }
 
@@ -57,14 +63,22 @@ func parseFlags() options {
 	pflag.StringVar(&o.runtimeImage, "runtime-image", "trainyard/runtime:dev", "image that holds the trainer and the server")
 	pflag.StringVar(&o.registry.Name, "registry", "registry.trainyard-system.svc:5000/models", "host[:port]/path of the OCI registry that models are pushed to, as pods reach it")
 	pflag.BoolVar(&o.registry.PlainHTTP, "registry-plain-http", false, "the registry does not speak TLS")
-	pflag.StringVar(&o.gatewayNamespace, "gateway-namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), "trainyard-system"), "namespace of the gateway's pods")
+	pflag.StringVar(&o.tokenAddress, "registry-token-address", "", "where tokens for the registry are issued, if it is one that asks for them, as that of config/registry does; empty: nowhere")
+	pflag.StringVar(&o.tokenSecret, "registry-token-secret", "registry-tokens", "Secret of the manager's namespace that keeps the keys of these tokens")
+	pflag.StringVar(&o.gatewayNamespace, "gateway-namespace", ownNamespace(), "namespace of the gateway's pods")
 	pflag.StringVar(&o.metricsAddress, "metrics-address", ":8080", "where Prometheus metrics are served; 0 for nowhere")
 	pflag.StringVar(&o.probeAddress, "probe-address", ":8081", "where /healthz and /readyz are served")
 	pflag.BoolVar(&o.leaderElection, "leader-election", false, "let only one of several managers work at a time")
 	pflag.BoolVar(&o.verbose, "verbose", false, "log also what is usual")
 	pflag.Parse()
+	if o.tokenAddress != "" {
+		o.registry.TokenFile = spec.RegistryTokenDirectory + "/" + spec.RegistryTokenKey
+	}
 	return o
 }
+
+// ownNamespace is where the manager runs.
+func ownNamespace() string { return cmp.Or(os.Getenv("POD_NAMESPACE"), "trainyard-system") }
 
 func run() error {
 	o := parseFlags()
@@ -88,7 +102,7 @@ func run() error {
 		Client:   mgr.GetClient(),
 		Reader:   mgr.GetAPIReader(),
 		Recorder: recorder,
-		Runtime:  trainingjob.Runtime{Image: o.runtimeImage, Registry: o.registry},
+		Runtime:  trainingjob.Runtime{Image: o.runtimeImage, Registry: o.registry, ManagerNamespace: ownNamespace()},
 		Progress: trainingjob.HTTPProgress(podTimeout),
 		Now:      time.Now,
 	}
@@ -100,7 +114,7 @@ func run() error {
 		Client:   mgr.GetClient(),
 		Reader:   mgr.GetAPIReader(),
 		Recorder: recorder,
-		Runtime:  modelservice.Runtime{Image: o.runtimeImage, PlainHTTP: o.registry.PlainHTTP},
+		Runtime:  modelservice.Runtime{Image: o.runtimeImage, Registry: o.registry, ManagerNamespace: ownNamespace()},
 		Servers:  pods,
 		Gateways: pods,
 		Now:      time.Now,
@@ -113,7 +127,44 @@ func run() error {
 	if err := addProbes(mgr); err != nil {
 		return err
 	}
+	if o.tokenAddress != "" {
+		if err := addTokens(mgr, o); err != nil {
+			return err
+		}
+	}
 	return mgr.Start(ctx)
+}
+
+// addTokens lets the manager issue the tokens that the registry asks for. It
+// speaks to the API server through a client of its own, which bounds how often
+// pods can make it ask.
+func addTokens(mgr ctrl.Manager, o options) error {
+	config := rest.CopyConfig(mgr.GetConfig())
+	config.QPS, config.Burst = 50, 200
+	direct, err := client.New(config, client.Options{Scheme: mgr.GetScheme()})
+	if err != nil {
+		return fmt.Errorf("setting up the issuing of tokens: %w", err)
+	}
+	_, path, _ := strings.Cut(o.registry.Name, "/")
+	server := &cluster.Server{
+		Address: o.tokenAddress,
+		Client:  direct,
+		Secret:  client.ObjectKey{Namespace: ownNamespace(), Name: o.tokenSecret},
+		Service: &tokens.Service{
+			Issuer: &tokens.Issuer{Name: tokens.IssuerName, Service: spec.RegistryAudience},
+			Prefix: path,
+			Review: cluster.Review(direct, spec.RegistryAudience),
+			Now:    time.Now,
+			Log:    slog.New(logr.ToSlogHandler(mgr.GetLogger().WithName("tokens"))),
+		},
+	}
+	if err := mgr.Add(server); err != nil {
+		return fmt.Errorf("setting up the issuing of tokens: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("tokens", server.Ready); err != nil {
+		return fmt.Errorf("adding /readyz: %w", err)
+	}
+	return nil
 }
 
 func addProbes(mgr ctrl.Manager) error {
@@ -154,6 +205,7 @@ func cacheOptions() cache.Options {
 			&appsv1.Deployment{}: ours,
 			&batchv1.Job{}:       ours,
 
+			&networkingv1.NetworkPolicy{}:            ours,
 			&policyv1.PodDisruptionBudget{}:          ours,
 			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
 			// Kubernetes' own slices carry the labels of their Service.

@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,11 +42,11 @@ type child struct {
 
 // childrenOf are the service's objects, in the order in which they are made.
 func (r *Reconciler) childrenOf(service *v1alpha1.ModelService, seen observation) ([]child, error) {
-	configMap, err := buildConfigMap(service, servedModel(service, seen.resolution.model, r.Runtime.PlainHTTP))
+	configMap, err := buildConfigMap(service, servedModel(service, seen.resolution.model, r.Runtime.Registry))
 	if err != nil {
 		return nil, err
 	}
-	servers, err := buildDeployment(service, r.Runtime.Image, replicasFor(service, seen))
+	servers, err := buildDeployment(service, r.Runtime, replicasFor(service, seen))
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +60,8 @@ func (r *Reconciler) childrenOf(service *v1alpha1.ModelService, seen observation
 		{live: &corev1.Service{ObjectMeta: name}, desired: buildService(service)},
 		{live: &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: sliceName(service), Namespace: service.Namespace}},
 			desired: buildSlice(service, routing.Endpoints(gatewaysOf(seen.gateways), readyCount(seen.pods)))},
+		{live: &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: policyName(service), Namespace: service.Namespace}},
+			desired: buildPolicy(service, r.Runtime.ManagerNamespace)},
 		deployment,
 	}, nil
 }

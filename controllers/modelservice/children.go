@@ -11,8 +11,10 @@ import (
 	appsapply "k8s.io/client-go/applyconfigurations/apps/v1"
 	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
 	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
+	networkingapply "k8s.io/client-go/applyconfigurations/networking/v1"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/controllers/isolation"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -86,12 +88,29 @@ func buildService(service *v1alpha1.ModelService) *coreapply.ServiceApplyConfigu
 					WithTargetPort(intstr.FromInt32(spec.GRPCPort))))
 }
 
+// policyName has a suffix because users name their policies as they please.
+func policyName(service *v1alpha1.ModelService) string { return service.Name + "-serve" }
+
+// buildPolicy lets everyone ask for predictions, and only the manager change
+// models.
+func buildPolicy(service *v1alpha1.ModelService, managerNamespace string) *networkingapply.NetworkPolicyApplyConfiguration {
+	return networkingapply.NetworkPolicy(policyName(service), service.Namespace).
+		WithLabels(labelsOf(service)).
+		WithOwnerReferences(ownerOf(service)).
+		WithSpec(isolation.Pods{
+			Labels:           selectorOf(service),
+			Open:             []int32{spec.ServePort, spec.GRPCPort},
+			Guarded:          []int32{spec.OperationsPort},
+			ManagerNamespace: managerNamespace,
+		}.Spec())
+}
+
 // buildDeployment runs the servers. The number of replicas is decided
 // elsewhere and has this one writer; nil leaves it to a HorizontalPodAutoscaler.
 // The model is not part of the pod template:
 // another model is another ConfigMap, and pods that run are told of it.
-func buildDeployment(service *v1alpha1.ModelService, image string, replicas *int32) (*appsapply.DeploymentApplyConfiguration, error) {
-	pod, err := podSpec(service, image)
+func buildDeployment(service *v1alpha1.ModelService, runtime Runtime, replicas *int32) (*appsapply.DeploymentApplyConfiguration, error) {
+	pod, err := podSpec(service, runtime)
 	if err != nil {
 		return nil, err
 	}
@@ -119,14 +138,18 @@ func buildDeployment(service *v1alpha1.ModelService, image string, replicas *int
 	return deployment, nil
 }
 
-func podSpec(service *v1alpha1.ModelService, image string) (*coreapply.PodSpecApplyConfiguration, error) {
+func podSpec(service *v1alpha1.ModelService, runtime Runtime) (*coreapply.PodSpecApplyConfiguration, error) {
 	pod, err := placed(service.Spec.PodTemplate)
 	if err != nil {
 		return nil, err
 	}
-	server, err := serverOf(service, image)
+	server, err := serverOf(service, runtime.Image)
 	if err != nil {
 		return nil, err
+	}
+	if runtime.Registry.TokenFile != "" {
+		server.WithVolumeMounts(coreapply.VolumeMount().WithName(registryTokenVolume).WithMountPath(spec.RegistryTokenDirectory).WithReadOnly(true))
+		pod.WithVolumes(registryToken())
 	}
 	pod.WithAutomountServiceAccountToken(false).
 		WithEnableServiceLinks(false).
@@ -144,6 +167,17 @@ func podSpec(service *v1alpha1.ModelService, image string) (*coreapply.PodSpecAp
 			coreapply.Volume().WithName("cache").WithEmptyDir(coreapply.EmptyDirVolumeSource())).
 		WithTopologySpreadConstraints(spreadOver(service, corev1.LabelHostname), spreadOver(service, corev1.LabelTopologyZone))
 	return pod, nil
+}
+
+const registryTokenVolume = "registry-token"
+
+// registryToken is what the registry knows the pod by. It opens nothing else.
+func registryToken() *coreapply.VolumeApplyConfiguration {
+	return coreapply.Volume().WithName(registryTokenVolume).WithProjected(coreapply.ProjectedVolumeSource().
+		WithSources(coreapply.VolumeProjection().WithServiceAccountToken(coreapply.ServiceAccountTokenProjection().
+			WithAudience(spec.RegistryAudience).
+			WithExpirationSeconds(spec.RegistryTokenSeconds).
+			WithPath(spec.RegistryTokenKey))))
 }
 
 // spreadOver asks that pods be spread over nodes or zones, if there is room.

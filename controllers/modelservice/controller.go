@@ -15,6 +15,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +32,7 @@ import (
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/controllers/story"
+	"trainyard.dev/trainyard/runtime/spec"
 )
 
 // samplePeriod is how often pods are asked for their load.
@@ -40,8 +42,10 @@ const samplePeriod = 2 * time.Second
 type Runtime struct {
 	// Image holds the server.
 	Image string
-	// PlainHTTP is set when the registry does not speak TLS.
-	PlainHTTP bool
+	// ManagerNamespace is where the manager asks from.
+	ManagerNamespace string
+	// Registry is where TrainingJobs publish: its name, and how pods reach it.
+	Registry spec.Repository
 }
 
 // Reconciler brings ModelServices about.
@@ -74,6 +78,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=services;configmaps,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
@@ -111,6 +116,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ConfigMap{}).
 		Owns(&discoveryv1.EndpointSlice{}).
+		Owns(&networkingv1.NetworkPolicy{}).
 		Owns(&policyv1.PodDisruptionBudget{}).
 		Owns(&autoscalingv2.HorizontalPodAutoscaler{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfPod)).
@@ -316,7 +322,7 @@ func (r *Reconciler) report(ctx context.Context, service *v1alpha1.ModelService,
 // teach tells running pods of the model, if they have another. A server that
 // is at it, or that failed and tries again by itself, is left alone.
 func (r *Reconciler) teach(ctx context.Context, service *v1alpha1.ModelService, seen observation) {
-	model := servedModel(service, seen.resolution.model, r.Runtime.PlainHTTP)
+	model := servedModel(service, seen.resolution.model, r.Runtime.Registry)
 	var group sync.WaitGroup
 	for _, report := range seen.pods {
 		if report.model == nil || report.model.Digest == model.Digest {

@@ -13,10 +13,12 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -127,7 +129,7 @@ func newBench(t *testing.T) *bench {
 	})
 	b.Reconciler = &Reconciler{
 		Client: counting, Reader: server.Client, Recorder: b.recorder, Servers: b.pods, Gateways: b.gateways, GatewayNamespace: b.namespace,
-		Runtime: Runtime{Image: "runtime:test", PlainHTTP: true},
+		Runtime: Runtime{Image: "runtime:test", Registry: spec.Repository{Name: "registry:5000/models", PlainHTTP: true, TokenFile: podToken}},
 		Now:     func() time.Time { return b.now },
 	}
 	return b
@@ -196,6 +198,7 @@ func (b *bench) startPod(name, digest string) {
 	b.get("digits", &deployment)
 	template := deployment.Spec.Template
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: b.namespace, Labels: template.Labels}, Spec: template.Spec}
+	pod.Spec.ServiceAccountName = "default" // as the API server's admission does, which is off here
 	b.create(pod)
 	pod.Status = corev1.PodStatus{
 		Phase: corev1.PodRunning, PodIP: "10.0.0.1",
@@ -248,7 +251,7 @@ func TestFromWaitingToServing(t *testing.T) {
 	for _, child := range []struct {
 		name   string
 		object client.Object
-	}{{"digits", &deployment}, {"digits", &kubernetesService}, {"digits-serve", &configMap}, {"digits-gateway", &discoveryv1.EndpointSlice{}}} {
+	}{{"digits", &deployment}, {"digits", &kubernetesService}, {"digits-serve", &configMap}, {"digits-gateway", &discoveryv1.EndpointSlice{}}, {"digits-serve", &networkingv1.NetworkPolicy{}}} {
 		if !b.get(child.name, child.object) || !metav1.IsControlledBy(child.object, service) {
 			t.Errorf("%T %s is not there, or not owned", child.object, child.name)
 		}
@@ -257,7 +260,7 @@ func TestFromWaitingToServing(t *testing.T) {
 	if err := json.Unmarshal([]byte(configMap.Data[spec.ServeKey]), &serve); err != nil {
 		t.Fatal(err)
 	}
-	want := spec.ServedModel{Name: "digits", Repository: spec.Repository{Name: "registry:5000/models/ns/digits", PlainHTTP: true}, Digest: published("a").Digest}
+	want := spec.ServedModel{Name: "digits", Repository: spec.Repository{Name: "registry:5000/models/ns/digits", PlainHTTP: true, TokenFile: podToken}, Digest: published("a").Digest}
 	if len(serve.Models) != 1 || serve.Models[0] != want {
 		t.Errorf("servers are told to load %+v, want %+v", serve.Models, want)
 	}
@@ -276,6 +279,39 @@ func TestFromWaitingToServing(t *testing.T) {
 	}
 	if b.writes != before {
 		t.Errorf("%d writes although nothing changed", b.writes-before)
+	}
+}
+
+// podToken is where a pod finds what the registry knows it by.
+const podToken = spec.RegistryTokenDirectory + "/" + spec.RegistryTokenKey
+
+// TestPodsCarryNoTokenButTheRegistrys looks at what a pod could show to whom.
+func TestPodsCarryNoTokenButTheRegistrys(t *testing.T) {
+	service := &v1alpha1.ModelService{ObjectMeta: metav1.ObjectMeta{Name: "digits", Namespace: "ns"}}
+	for _, test := range []struct {
+		tokenFile string
+		want      []string
+	}{{podToken, []string{spec.RegistryAudience}}, {"", nil}} {
+		pod, err := podSpec(service, Runtime{Registry: spec.Repository{TokenFile: test.tokenFile}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var audiences []string
+		for _, volume := range pod.Volumes {
+			if volume.Projected == nil {
+				continue
+			}
+			for _, source := range volume.Projected.Sources {
+				audiences = append(audiences, *source.ServiceAccountToken.Audience)
+				at := slices.IndexFunc(pod.Containers[0].VolumeMounts, func(m coreapply.VolumeMountApplyConfiguration) bool { return *m.Name == *volume.Name })
+				if at < 0 || *pod.Containers[0].VolumeMounts[at].MountPath+"/"+*source.ServiceAccountToken.Path != test.tokenFile {
+					t.Errorf("the token is not at %s", test.tokenFile)
+				}
+			}
+		}
+		if !slices.Equal(audiences, test.want) || *pod.AutomountServiceAccountToken {
+			t.Errorf("with token file %q, pods have tokens for %q, and for the API server: %v", test.tokenFile, audiences, *pod.AutomountServiceAccountToken)
+		}
 	}
 }
 
@@ -365,13 +401,13 @@ func TestSameNameAgain(t *testing.T) {
 	}
 	b.createService(v1alpha1.Autoscaling{})
 	var service *v1alpha1.ModelService
-	for range 5 {
+	for range 6 { // each pass clears one of five objects away
 		service = b.pass()
 	}
 	for _, child := range []struct {
 		name   string
 		object client.Object
-	}{{"digits", &appsv1.Deployment{}}, {"digits", &corev1.Service{}}, {"digits-serve", &corev1.ConfigMap{}}} {
+	}{{"digits", &appsv1.Deployment{}}, {"digits", &corev1.Service{}}, {"digits-serve", &corev1.ConfigMap{}}, {"digits-serve", &networkingv1.NetworkPolicy{}}} {
 		if !b.get(child.name, child.object) || !metav1.IsControlledBy(child.object, service) {
 			t.Errorf("%T %s is not there, or not the new service's", child.object, child.name)
 		}

@@ -160,13 +160,11 @@ func stateOf(training *v1alpha1.TrainingJob) string {
 	return state
 }
 
-// servedModel is the model as a server is told of it.
-func servedModel(service *v1alpha1.ModelService, model *v1alpha1.PublishedModel, plainHTTP bool) spec.ServedModel {
-	return spec.ServedModel{
-		Name:       service.Name,
-		Repository: spec.Repository{Name: repositoryOf(model.Reference), PlainHTTP: plainHTTP},
-		Digest:     model.Digest,
-	}
+// servedModel is the model as a server is told of it, whose repository is reached
+// as the registry is.
+func servedModel(service *v1alpha1.ModelService, model *v1alpha1.PublishedModel, registry spec.Repository) spec.ServedModel {
+	registry.Name = repositoryOf(model.Reference)
+	return spec.ServedModel{Name: service.Name, Repository: registry, Digest: model.Digest}
 }
 
 // repositoryOf is a reference without its tag. A port's colon stands before

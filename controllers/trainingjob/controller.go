@@ -59,6 +59,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/status,verbs=get;update;patch
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/finalizers,verbs=update
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=create;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=configmaps;persistentvolumeclaims,verbs=get
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
@@ -212,23 +213,26 @@ func (r *Reconciler) findWarning(ctx context.Context, about client.Object) strin
 	return newestWarning(list.Items)
 }
 
-// createJob makes the Job. A refusal that only a person can change is an
+// createJob makes the Job, and before it what isolates its pods. A refusal that only a person can change is an
 // obstacle, not an error that is tried again and again in silence.
 func (r *Reconciler) createJob(ctx context.Context, job *v1alpha1.TrainingJob) (*batchv1.Job, obstacle, error) {
 	desired, err := buildJob(job, r.Runtime)
 	if err != nil {
 		return nil, obstacle{}, err
 	}
-	err = r.Client.Create(ctx, desired, client.FieldOwner(v1alpha1.FieldOwner))
+	err = r.Client.Apply(ctx, buildPolicy(job, r.Runtime), client.FieldOwner(v1alpha1.FieldOwner), client.ForceOwnership)
+	if err == nil {
+		err = r.Client.Create(ctx, desired, client.FieldOwner(v1alpha1.FieldOwner))
+	}
 	switch {
 	case err == nil:
 		return desired, obstacle{}, nil
 	case apierrors.IsAlreadyExists(err):
 		return r.existingJob(ctx, job)
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
-		return nil, obstacle{v1alpha1.ReasonForbidden, fmt.Sprintf("the API server refuses the run's Job: %v", err)}, nil
+		return nil, obstacle{v1alpha1.ReasonForbidden, fmt.Sprintf("the API server refuses what the run needs: %v", err)}, nil
 	}
-	return nil, obstacle{}, fmt.Errorf("creating Job %s: %w", desired.Name, err)
+	return nil, obstacle{}, fmt.Errorf("creating Job %s and its NetworkPolicy: %w", desired.Name, err)
 }
 
 // existingJob reads a Job that the cache does not show: one that was made a

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -68,7 +70,7 @@ func newBench(t *testing.T) *bench {
 	})
 	b.Reconciler = &Reconciler{
 		Client: counting, Reader: server.Client, Recorder: b.recorder,
-		Runtime: Runtime{Image: "runtime:test", Registry: spec.Repository{Name: "registry:5000/models", PlainHTTP: true}},
+		Runtime: Runtime{Image: "runtime:test", Registry: spec.Repository{Name: "registry:5000/models", PlainHTTP: true, TokenFile: podToken}},
 		Progress: func(context.Context, *corev1.Pod) (*spec.Progress, error) {
 			if b.progress == nil {
 				return nil, errors.New("nobody listens")
@@ -135,6 +137,7 @@ func (b *bench) play(name string, like corev1.Pod) {
 		},
 		Spec: job.Spec.Template.Spec,
 	}
+	p.Spec.ServiceAccountName = "default" // as the API server's admission does, which is off here
 	err := server.Client.Create(b.t.Context(), p)
 	if apierrors.IsAlreadyExists(err) {
 		err = server.Client.Get(b.t.Context(), client.ObjectKeyFromObject(p), p)
@@ -209,6 +212,60 @@ func TestRunFromStartToModel(t *testing.T) {
 	b.play("digits-2", ended("q", 0, "Completed", result(t, spec.Result{Model: modelOf("b")})))
 	if after := b.pass(); after.ResourceVersion != job.ResourceVersion {
 		t.Error("a second pod changed a finished TrainingJob")
+	}
+}
+
+// podToken is where a pod finds what the registry knows it by.
+const podToken = spec.RegistryTokenDirectory + "/" + spec.RegistryTokenKey
+
+// TestPodsCarryNoTokenButTheRegistrys looks at what a pod could show to whom.
+func TestPodsCarryNoTokenButTheRegistrys(t *testing.T) {
+	for _, test := range []struct {
+		tokenFile string
+		want      []string
+	}{{podToken, []string{spec.RegistryAudience}}, {"", nil}} {
+		job := &v1alpha1.TrainingJob{Spec: v1alpha1.TrainingJobSpec{Dataset: spec.Dataset{Source: spec.DatasetSource{ConfigMap: &spec.KeyReference{}}}}}
+		pod := podSpec(job, Runtime{Registry: spec.Repository{TokenFile: test.tokenFile}}, "")
+		var audiences []string
+		for _, volume := range pod.Volumes {
+			if volume.Projected == nil {
+				continue
+			}
+			for _, source := range volume.Projected.Sources {
+				audiences = append(audiences, source.ServiceAccountToken.Audience)
+				at := slices.IndexFunc(pod.Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == volume.Name })
+				if at < 0 || pod.Containers[0].VolumeMounts[at].MountPath+"/"+source.ServiceAccountToken.Path != test.tokenFile {
+					t.Errorf("the token is not at %s", test.tokenFile)
+				}
+			}
+		}
+		if !slices.Equal(audiences, test.want) || *pod.AutomountServiceAccountToken {
+			t.Errorf("with token file %q, pods have tokens for %q, and for the API server: %v", test.tokenFile, audiences, *pod.AutomountServiceAccountToken)
+		}
+	}
+}
+
+// TestPodsAreIsolatedBeforeTheyStart looks for the NetworkPolicy beside the Job.
+func TestPodsAreIsolatedBeforeTheyStart(t *testing.T) {
+	b := newBench(t)
+	b.createData()
+	b.create(sample(b.namespace))
+	job := b.pass()
+	var policies networkingv1.NetworkPolicyList
+	if err := server.Client.List(t.Context(), &policies, client.InNamespace(b.namespace)); err != nil {
+		t.Fatal(err)
+	}
+	if len(policies.Items) != 1 || !metav1.IsControlledBy(&policies.Items[0], job) {
+		t.Fatalf("there are %d NetworkPolicies: %+v", len(policies.Items), policies.Items)
+	}
+	selector, labels := policies.Items[0].Spec.PodSelector.MatchLabels, b.job().Spec.Template.Labels
+	for key, value := range selector {
+		if labels[key] != value {
+			t.Errorf("the policy selects %v, the pods have %v", selector, labels)
+		}
+	}
+	if policies.Items[0].CreationTimestamp.After(b.job().CreationTimestamp.Time) {
+		t.Error("the Job was there before the policy")
 	}
 }
 

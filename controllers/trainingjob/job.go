@@ -10,9 +10,12 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
+	networkingapply "k8s.io/client-go/applyconfigurations/networking/v1"
 	"k8s.io/utils/ptr"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/controllers/isolation"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -20,6 +23,8 @@ import (
 type Runtime struct {
 	// Image holds the trainer.
 	Image string
+	// ManagerNamespace is where the manager asks from.
+	ManagerNamespace string
 	// Registry is host[:port]/path; a job's models go to
 	// <Registry>/<namespace>/<name>.
 	Registry spec.Repository
@@ -58,10 +63,27 @@ func buildJob(job *v1alpha1.TrainingJob, runtime Runtime) (*batchv1.Job, error) 
 					Labels:      union(job.Spec.PodTemplate.Labels, labels),
 					Annotations: job.Spec.PodTemplate.Annotations,
 				},
-				Spec: podSpec(job, runtime.Image, string(train)),
+				Spec: podSpec(job, runtime, string(train)),
 			},
 		},
 	}, nil
+}
+
+// buildPolicy lets only the manager, and who reads metrics, reach the run's pods.
+// Its name has the UID in it, so that no other object needs it.
+func buildPolicy(job *v1alpha1.TrainingJob, runtime Runtime) *networkingapply.NetworkPolicyApplyConfiguration {
+	owner := metav1.NewControllerRef(job, v1alpha1.GroupVersion.WithKind("TrainingJob"))
+	return networkingapply.NetworkPolicy(fmt.Sprintf("%s-%.8s", job.Name, job.UID), job.Namespace).
+		WithLabels(map[string]string{v1alpha1.TrainingJobLabel: job.Name, "app.kubernetes.io/managed-by": v1alpha1.FieldOwner}).
+		WithOwnerReferences(metaapply.OwnerReference().
+			WithAPIVersion(owner.APIVersion).WithKind(owner.Kind).WithName(owner.Name).WithUID(owner.UID).
+			WithController(true).WithBlockOwnerDeletion(true)).
+		WithSpec(isolation.Pods{
+			Labels:           map[string]string{v1alpha1.TrainingJobLabel: job.Name},
+			Guarded:          []int32{spec.ProgressPort},
+			Together:         true,
+			ManagerNamespace: runtime.ManagerNamespace,
+		}.Spec())
 }
 
 // union is both; where a key is in both, second's value counts.
@@ -89,6 +111,7 @@ func queueLabels(job *v1alpha1.TrainingJob) map[string]string {
 // trainSpec is what the trainer is told.
 func trainSpec(job *v1alpha1.TrainingJob, registry spec.Repository) spec.Train {
 	source := sourceOf(job)
+	registry.Name = fmt.Sprintf("%s/%s/%s", registry.Name, job.Namespace, job.Name)
 	return spec.Train{
 		Name:       job.Name,
 		Source:     source.location,
@@ -96,10 +119,7 @@ func trainSpec(job *v1alpha1.TrainingJob, registry spec.Repository) spec.Train {
 		Dataset:    job.Spec.Dataset,
 		Network:    job.Spec.Network,
 		Training:   job.Spec.Training,
-		Repository: spec.Repository{
-			Name:      fmt.Sprintf("%s/%s/%s", registry.Name, job.Namespace, job.Name),
-			PlainHTTP: registry.PlainHTTP,
-		},
+		Repository: registry,
 		Lineage:    spec.Lineage{Namespace: job.Namespace, Job: job.Name, UID: string(job.UID)},
 		Checkpoint: checkpointOf(job),
 	}

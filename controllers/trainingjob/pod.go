@@ -21,9 +21,9 @@ const (
 	scratchDirectory    = "/tmp"
 )
 
-func podSpec(job *v1alpha1.TrainingJob, image, train string) corev1.PodSpec {
+func podSpec(job *v1alpha1.TrainingJob, runtime Runtime, train string) corev1.PodSpec {
 	source, template := sourceOf(job), job.Spec.PodTemplate
-	volumes, mounts := podVolumes(job, source)
+	volumes, mounts := podVolumes(job, source, runtime.Registry)
 	return corev1.PodSpec{
 		NodeSelector:                 template.NodeSelector,
 		Tolerations:                  template.Tolerations,
@@ -45,7 +45,7 @@ func podSpec(job *v1alpha1.TrainingJob, image, train string) corev1.PodSpec {
 		},
 		Containers: []corev1.Container{{
 			Name:    trainerContainer,
-			Image:   image,
+			Image:   runtime.Image,
 			Command: []string{"/trainer"},
 			// Of two variables of a name, the last counts.
 			Env: slices.Concat(template.Env, []corev1.EnvVar{
@@ -69,8 +69,9 @@ func podSpec(job *v1alpha1.TrainingJob, image, train string) corev1.PodSpec {
 }
 
 // podVolumes are the dataset, unless the trainer fetches it, the checkpoints, if
-// they are on a volume, and room for what the trainer fetches and writes.
-func podVolumes(job *v1alpha1.TrainingJob, s source) (volumes []corev1.Volume, mounts []corev1.VolumeMount) {
+// they are on a volume, what the registry knows the pod by, if it asks for that,
+// and room for what the trainer fetches and writes.
+func podVolumes(job *v1alpha1.TrainingJob, s source, registry spec.Repository) (volumes []corev1.Volume, mounts []corev1.VolumeMount) {
 	add := func(name, path string, readOnly bool, from corev1.VolumeSource) {
 		volumes = append(volumes, corev1.Volume{Name: name, VolumeSource: from})
 		mounts = append(mounts, corev1.VolumeMount{Name: name, MountPath: path, ReadOnly: readOnly})
@@ -84,7 +85,21 @@ func podVolumes(job *v1alpha1.TrainingJob, s source) (volumes []corev1.Volume, m
 			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.ClaimName},
 		})
 	}
+	if registry.TokenFile != "" {
+		add("registry-token", spec.RegistryTokenDirectory, true, corev1.VolumeSource{Projected: registryToken()})
+	}
 	return volumes, mounts
+}
+
+// registryToken opens the registry and nothing else.
+func registryToken() *corev1.ProjectedVolumeSource {
+	return &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
+		ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+			Audience:          spec.RegistryAudience,
+			ExpirationSeconds: new(int64(spec.RegistryTokenSeconds)),
+			Path:              spec.RegistryTokenKey,
+		},
+	}}}
 }
 
 // checkpointOf is where the run keeps its state. Both places carry the UID:

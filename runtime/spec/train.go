@@ -49,7 +49,24 @@ type Repository struct {
 	Name string `json:"name"`
 	// PlainHTTP is set for registries that do not speak TLS.
 	PlainHTTP bool `json:"plainHTTP,omitempty"`
+	// TokenFile holds the token of the pod's ServiceAccount that this registry
+	// takes as a password. It is read whenever it is needed, as the kubelet
+	// renews it. Empty: the registry asks for none.
+	TokenFile string `json:"tokenFile,omitempty"`
 }
+
+// What a pod needs to be known by a registry that takes the tokens of
+// ServiceAccounts.
+const (
+	// RegistryAudience is whom such a token is meant for: it opens the registry,
+	// and not the API server.
+	RegistryAudience = "registry.trainyard.dev"
+	// RegistryTokenDirectory and RegistryTokenKey are where it is in the pod.
+	RegistryTokenDirectory = "/var/run/secrets/trainyard.dev/registry"
+	RegistryTokenKey       = "token"
+	// RegistryTokenSeconds is how long it is valid; it is renewed long before.
+	RegistryTokenSeconds = 3600
+)
 
 // Lineage tells where a model comes from.
 type Lineage struct {

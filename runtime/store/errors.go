@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 
@@ -89,6 +90,9 @@ func (c *client) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("registry %s sent other bytes than their digest says; the blob is damaged there or on the way: %w", c.host(), err)
 	}
 	if problem := networkProblem(err); problem != "" {
+		if issuer := tokenIssuer(err); issuer != "" {
+			problem = fmt.Sprintf("it wants a token from %s, and there: %s. If this is Trainyard's own registry, the manager issues its tokens", issuer, problem)
+		}
 		return &UnreachableError{Host: c.host(), Problem: problem, Err: err}
 	}
 	return fmt.Errorf("talking to registry %s: %w", c.host(), err)
@@ -99,6 +103,20 @@ func isClear(err error) bool {
 	var file *fs.PathError
 	var notFound *NotFoundError
 	return errors.As(err, &file) || errors.As(err, &notFound)
+}
+
+// tokenIssuer is the host that was asked for a token when err occurred; "" if it
+// was something else that was asked for.
+func tokenIssuer(err error) string {
+	var request *url.Error
+	if !errors.As(err, &request) {
+		return ""
+	}
+	// Only requests for tokens name the service that they are for.
+	if asked, err := url.Parse(request.URL); err == nil && asked.Query().Has("service") {
+		return asked.Host
+	}
+	return ""
 }
 
 // words are what the registry said, in one bounded line.

@@ -16,6 +16,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote"
@@ -67,11 +69,31 @@ func newClient(repo spec.Repository) (*client, error) {
 		return nil, c.invalidName(errors.New("it has a tag or a digest"))
 	}
 	repository.PlainHTTP = repo.PlainHTTP
-	// A token for the registry goes into the Credential of this auth.Client.
-	// Without one, it asks for what registries give to everyone.
-	repository.Client = &auth.Client{Client: &http.Client{Transport: transport}, Cache: auth.NewCache()}
+	repository.Client = &auth.Client{
+		Client: &http.Client{Transport: transport}, Cache: auth.NewCache(),
+		Credential: credential(repo, repository.Reference.Host()),
+	}
 	c.repository = repository
 	return c, nil
+}
+
+// tokenUser stands before a token where a user's name would. Nobody reads it.
+const tokenUser = "serviceaccount"
+
+// credential is what the registry, and what issues tokens for it, are told of the
+// pod. Nobody else is told, wherever a registry may refer to: another one is
+// asked for what it gives to everyone. The file is read each time, as it changes.
+func credential(repo spec.Repository, host string) auth.CredentialFunc {
+	return func(_ context.Context, asking string) (auth.Credential, error) {
+		if repo.TokenFile == "" || asking != host {
+			return auth.EmptyCredential, nil
+		}
+		token, err := os.ReadFile(repo.TokenFile)
+		if err != nil {
+			return auth.EmptyCredential, fmt.Errorf("reading the pod's token for registry %s: %w", host, err)
+		}
+		return auth.Credential{Username: tokenUser, Password: strings.TrimSpace(string(token))}, nil
+	}
 }
 
 func (c *client) invalidName(err error) error {

@@ -26,8 +26,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
-	"trainyard.dev/trainyard/runtime/spec"
-	"trainyard.dev/trainyard/runtime/store"
 )
 
 const samples = "../../config/samples"
@@ -189,11 +187,8 @@ func TestSameSeedGivesSameWeights(t *testing.T) {
 // pull reads a published model from the registry, which is in the cluster.
 func pull(t *testing.T, job *v1alpha1.TrainingJob) string {
 	t.Helper()
-	repository := spec.Repository{Name: strings.TrimSuffix(job.Status.Model.Reference, ":"+job.Status.Model.ShortDigest), PlainHTTP: true}
-	host, path, _ := strings.Cut(repository.Name, "/")
-	repository.Name = reachable(t, host) + "/" + path
 	directory := filepath.Join(t.TempDir(), "model")
-	if err := store.Pull(t.Context(), repository, job.Status.Model.Digest, directory); err != nil {
+	if err := orasPull(t, job.Status.Model.Reference, job.Namespace, directory); err != nil {
 		t.Fatal(err)
 	}
 	return directory

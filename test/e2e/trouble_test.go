@@ -184,8 +184,8 @@ func runningPod(t *testing.T, job *v1alpha1.TrainingJob) *corev1.Pod {
 func TestRegistryDown(t *testing.T) {
 	namespace := newNamespace(t)
 	create(t, digitsData(t, namespace))
-	scaleRegistry(t, 0)
-	defer scaleRegistry(t, 1)
+	scale(t, "registry", 0)
+	defer scale(t, "registry", 1)
 
 	job := sampleJob(t, namespace, "digits")
 	create(t, job)
@@ -200,15 +200,15 @@ func TestRegistryDown(t *testing.T) {
 	jobReaches(t, hopeless, v1alpha1.TrainingJobFailed, spec.ReasonRegistryUnavailable, "registry.trainyard-system.svc:5000", 2*time.Minute)
 	hasEvent(t, hopeless, spec.ReasonRegistryUnavailable, "registry.trainyard-system.svc:5000")
 
-	scaleRegistry(t, 1)
+	scale(t, "registry", 1)
 	jobReaches(t, job, v1alpha1.TrainingJobComplete, v1alpha1.ReasonPublished, "", 3*time.Minute)
 
-	scaleRegistry(t, 0)
+	scale(t, "registry", 0)
 	service := sampleService(t, namespace)
 	create(t, service)
 	took = serviceReaches(t, service, metav1.ConditionFalse, v1alpha1.ReasonModelUnavailable, "registry.trainyard-system.svc:5000", 2*time.Minute)
 	t.Logf("said after %.1f s: %s", took.Seconds(), service.Status.Conditions[0].Message)
-	scaleRegistry(t, 1)
+	scale(t, "registry", 1)
 	serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonServing, "", 2*time.Minute)
 	for _, pod := range podsOf(t, modelServicePods(service), namespace) {
 		for _, container := range pod.Status.ContainerStatuses {
@@ -219,28 +219,29 @@ func TestRegistryDown(t *testing.T) {
 	}
 }
 
-// scaleRegistry sets the number of the registry's pods and waits for it.
-func scaleRegistry(t *testing.T, replicas int32) {
+// scale sets the number of pods of one of the operator's Deployments, and waits
+// for it.
+func scale(t *testing.T, name string, replicas int32) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
-	var registry appsv1.Deployment
-	key := client.ObjectKey{Namespace: "trainyard-system", Name: "registry"}
-	if err := cluster.Get(ctx, key, &registry); err != nil {
+	var deployment appsv1.Deployment
+	key := client.ObjectKey{Namespace: operatorNamespace, Name: name}
+	if err := cluster.Get(ctx, key, &deployment); err != nil {
 		t.Fatal(err)
 	}
-	registry.Spec.Replicas = &replicas
-	if err := cluster.Update(ctx, &registry); err != nil {
+	deployment.Spec.Replicas = &replicas
+	if err := cluster.Update(ctx, &deployment); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, fmt.Sprintf("%d pods of the registry", replicas), time.Minute, func(ctx context.Context) error {
-		if err := cluster.Get(ctx, key, &registry); err != nil {
+	eventually(t, fmt.Sprintf("%d pods of the %s", replicas, name), time.Minute, func(ctx context.Context) error {
+		if err := cluster.Get(ctx, key, &deployment); err != nil {
 			return err
 		}
-		if registry.Status.ReadyReplicas != replicas || registry.Status.Replicas != replicas {
-			return errors.New(registry.Status.String())
+		if deployment.Status.ReadyReplicas != replicas || deployment.Status.Replicas != replicas {
+			return errors.New(deployment.Status.String())
 		}
 		// A pod that is being stopped is not counted, and still answers.
-		if pods := podsOf(t, client.MatchingLabels{"app.kubernetes.io/component": "registry"}, key.Namespace); len(pods) != int(replicas) {
+		if pods := podsOf(t, client.MatchingLabels{"app.kubernetes.io/component": name}, key.Namespace); len(pods) != int(replicas) {
 			return fmt.Errorf("%d pods are there", len(pods))
 		}
 		return nil

@@ -78,6 +78,7 @@ func TestImportRules(t *testing.T) {
 		{"decisions depend on their arguments", ours("controllers/scaling", "controllers/routing"), []string{}, nil},
 		{"pods know nothing of Kubernetes", ours("runtime", "cmd/runtime", "cmd/trainer", "cmd/server"), nil, append(ours("api", "controllers"), "k8s.io", "sigs.k8s.io")},
 		{"the gateway decides nothing", ours("gateway", "cmd/gateway"), nil, append(ours("controllers/modelservice", "controllers/trainingjob", "controllers/scaling"), "sigs.k8s.io/controller-runtime")},
+		{"tokens depend on no controller", ours("tokens"), nil, ours("api", "controllers", "gateway")},
 		{"the controllers are apart", ours("controllers/trainingjob"), nil, ours("controllers/modelservice")},
 		{"and so the other way", ours("controllers/modelservice"), nil, ours("controllers/trainingjob")},
 	} {
@@ -101,7 +102,7 @@ func TestImportRules(t *testing.T) {
 
 func TestControllersUseOnlyTheContract(t *testing.T) {
 	for _, p := range list(t) {
-		if !under(p.ImportPath, ours("controllers", "api", "cmd/manager", "gateway", "cmd/gateway")...) {
+		if !under(p.ImportPath, ours("controllers", "api", "cmd/manager", "gateway", "cmd/gateway", "tokens")...) {
 			continue
 		}
 		for _, dependency := range p.Deps {
@@ -112,12 +113,15 @@ func TestControllersUseOnlyTheContract(t *testing.T) {
 	}
 }
 
-// TestGatewayForwardsWithoutKubernetes leaves what is Kubernetes' to
-// gateway/cluster.
-func TestGatewayForwardsWithoutKubernetes(t *testing.T) {
-	for _, dependency := range list(t)[module+"gateway"].Deps {
-		if under(dependency, append(ours("api"), "k8s.io", "sigs.k8s.io")...) {
-			t.Errorf("gateway reaches %s", dependency)
+// TestDecidersKnowNoKubernetes leaves what is Kubernetes' to gateway/cluster and
+// tokens/cluster.
+func TestDecidersKnowNoKubernetes(t *testing.T) {
+	packages := list(t)
+	for _, name := range []string{"gateway", "tokens"} {
+		for _, dependency := range packages[module+name].Deps {
+			if under(dependency, append(ours("api"), "k8s.io", "sigs.k8s.io")...) {
+				t.Errorf("%s reaches %s", name, dependency)
+			}
 		}
 	}
 }
