@@ -218,7 +218,7 @@ func (c *csvColumns) addPlain(text string, at, line int) (end int, err error) {
 		}
 		var ok bool
 		if slot != aText {
-			row[slot], end, ok = decimal(text, at, delimiter)
+			row[slot], end, ok = readDecimal(text, at, delimiter)
 		} else {
 			end, ok = endOfCell(text, at, delimiter)
 		}

@@ -121,7 +121,7 @@ func checkDecimal(t *testing.T, text string) {
 	const before, behind = "7,-88888.88,9.99,", "1.5,-2.25\n3,4.125"
 	for _, delimiter := range []byte(",\n") {
 		line := before + text + string(delimiter) + behind
-		v, end, ok := decimal(line, len(before), delimiter)
+		v, end, ok := readDecimal(line, len(before), delimiter)
 		if !ok {
 			continue
 		}

@@ -4,10 +4,9 @@ import (
 	"math"
 	"math/bits"
 	"strings"
-)
 
-// powersOfTen are exact in float64.
-var powersOfTen = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22}
+	"trainyard.dev/trainyard/runtime/decimal"
+)
 
 // places are what the digits behind a point are multiplied with.
 var places = [8]float64{1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7}
@@ -16,10 +15,10 @@ var places = [8]float64{1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7}
 const (
 	ones   = 0x0101010101010101 // times a byte: that byte eight times
 	marks  = 0x80 * ones
-	around = 16 // bytes before and behind the start of a number that decimal looks at
+	around = 16 // bytes before and behind the start of a number that readDecimal looks at
 )
 
-// decimal reads the number that starts there, up to the delimiter (a comma or a
+// readDecimal reads the number that starts there, up to the delimiter (a comma or a
 // line end), and returns where it ends. It gives the bits that strconv gives. It
 // is not ok for all that is not, or may not be, a decimal of a usual length.
 //
@@ -28,7 +27,7 @@ const (
 // which processors would guess wrong: find the delimiter, take the 8 bytes before
 // it, push what is before the point over the point, and turn 8 digits into an
 // integer with two multiplications.
-func decimal(text string, at int, delimiter byte) (v float32, end int, ok bool) {
+func readDecimal(text string, at int, delimiter byte) (v float32, end int, ok bool) {
 	if at < around || at+around > len(text) {
 		return longDecimal(text, at, delimiter)
 	}
@@ -63,7 +62,7 @@ func decimal(text string, at int, delimiter byte) (v float32, end int, ok bool) 
 	}
 	// The factor and the product are rounded: the error is below 2 units.
 	exact := float64(eightDigits(digits)) * places[behind&7]
-	if nearMiddle(exact) {
+	if decimal.NearMiddle(exact) {
 		return longDecimal(text, at, delimiter)
 	}
 	return math.Float32frombits(math.Float32bits(float32(exact)) | uint32(sign)<<31), at + length, true
@@ -94,7 +93,7 @@ func eightDigits(d uint64) uint64 {
 	return (d&pairs*(100+1000000<<32) + d>>16&pairs*(1+10000<<32)) >> 32
 }
 
-// longDecimal is decimal for the others.
+// longDecimal is readDecimal for the others.
 func longDecimal(text string, at int, delimiter byte) (v float32, end int, ok bool) {
 	if end, ok = endOfCell(text, at, delimiter); !ok {
 		return 0, 0, false
@@ -109,13 +108,7 @@ func longDecimal(text string, at int, delimiter byte) (v float32, end int, ok bo
 
 // parseDecimal reads text such as 12, -0.5 and 3.14159e-05, and gives the bits
 // that strconv gives. It is not ok for all others, numbers or not.
-//
-// With up to 19 digits and a power of ten up to 22, which is exact in float64,
-// two roundings give a float64 that is off by less than 2 units; that decides
-// which float32 is next, but for the middle of two of them. (The idea is
-// Clinger's, "How to Read Floating Point Numbers Accurately", 1990.)
 func parseDecimal(text string) (v float32, ok bool) {
-	const mostDigits = 19 // below 2^64
 	i, negative := 0, false
 	if text != "" && text[0] == '-' {
 		i, negative = 1, true
@@ -138,23 +131,13 @@ func parseDecimal(text string) (v float32, ok bool) {
 	}
 	exponent, ok := parseExponent(text[i:])
 	power += exponent
-	if !ok || count <= 0 || count > mostDigits || power >= len(powersOfTen) || -power >= len(powersOfTen) {
+	if !ok || count <= 0 || count > decimal.MostDigits {
 		return 0, false
 	}
-	exact := float64(digits)
-	if power >= 0 {
-		exact *= powersOfTen[power]
-	} else {
-		exact /= powersOfTen[-power]
-	}
-	// A subnormal float32 has fewer bits than nearMiddle looks at.
-	if nearMiddle(exact) || exact > math.MaxFloat32 || exact < 0x1p-126 && digits != 0 {
-		return 0, false
-	}
-	if v = float32(exact); negative {
+	if v, ok = decimal.Float32(digits, power); negative {
 		v = -v
 	}
-	return v, true
+	return v, ok
 }
 
 // parseExponent reads text such as e-05, or none.
@@ -180,11 +163,4 @@ func parseExponent(text string) (exponent int, ok bool) {
 		exponent = exponent*10 + int(digits[i]-'0')
 	}
 	return sign * exponent, true
-}
-
-// nearMiddle tells that v is so close to the middle of two float32 that an error
-// of less than two units may have moved it there, or across.
-func nearMiddle(v float64) bool {
-	const below, middle, units = 1<<29 - 1, 1 << 28, 2 // the bits that float32 has not
-	return math.Float64bits(v)&below-(middle-units) <= 2*units
 }

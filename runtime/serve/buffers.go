@@ -16,7 +16,9 @@ type buffers struct {
 	columns []float32 // features x rows
 	y       []float32 // rows x outputs
 	seen    []bool    // the columns that a row has
+	shape   [2]int64  // of an input
 	answer  []byte
+	reply   []byte // the answer with its head
 
 	phases phases
 }
@@ -30,7 +32,7 @@ var pool = sync.Pool{New: func() any { return new(buffers) }}
 func takeBuffers() *buffers { return pool.Get().(*buffers) }
 
 func (b *buffers) giveBack() {
-	if b.body.Cap()+cap(b.answer)+4*(cap(b.x)+cap(b.columns)+cap(b.y)) > kept {
+	if b.body.Cap()+cap(b.answer)+cap(b.reply)+4*(cap(b.x)+cap(b.columns)+cap(b.y)) > kept {
 		return
 	}
 	b.body.Reset()

@@ -7,13 +7,24 @@ import (
 	"time"
 )
 
-// endOfLife is the context's key of when a connection is to be closed.
-type endOfLife struct{}
+// endKey is the context's key of when a connection is to be closed.
+type endKey struct{}
 
-// withEndOfLife gives a new connection its age, jittered so that clients that
-// came together do not come back together.
-func (s *Server) withEndOfLife(ctx context.Context, _ net.Conn) context.Context {
-	return context.WithValue(ctx, endOfLife{}, time.Now().Add(jittered(s.options.ConnectionAge, jitter())))
+// withEndOfLife tells requests when their connection is to be closed.
+func (s *Server) withEndOfLife(ctx context.Context, from net.Conn) context.Context {
+	end := time.Now()
+	if c, ok := from.(*connection); ok {
+		end = c.end
+	} else {
+		end = s.endOfLife(end)
+	}
+	return context.WithValue(ctx, endKey{}, end)
+}
+
+// endOfLife returns when a new connection is to be closed, jittered so that
+// clients that came together do not come back together.
+func (s *Server) endOfLife(now time.Time) time.Time {
+	return now.Add(jittered(s.options.ConnectionAge, jitter()))
 }
 
 // jittered returns age, give or take a fifth. By is in [0,1).
@@ -25,7 +36,7 @@ func jittered(age time.Duration, by float64) time.Duration {
 // old, or when the server is stopping.
 func (s *Server) closingConnections(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		end, limited := r.Context().Value(endOfLife{}).(time.Time)
+		end, limited := r.Context().Value(endKey{}).(time.Time)
 		h.ServeHTTP(&closingWriter{w, func() bool {
 			return s.stopping.Load() || limited && time.Now().After(end)
 		}}, r)

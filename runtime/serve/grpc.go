@@ -21,6 +21,11 @@ import (
 // makes more waits; the messages of all lie in memory.
 const streams = 250
 
+// workers are goroutines that calls are given to, while one of them is idle, so
+// that their stacks need not grow again for each call. More calls have goroutines
+// of their own.
+const workers = 32
+
 // grpcServer answers on [spec.GRPCPort]: predictions, health and reflection.
 // Its limits are those of REST, as far as gRPC has them.
 func (s *Server) grpcServer() *grpc.Server {
@@ -31,6 +36,7 @@ func (s *Server) grpcServer() *grpc.Server {
 		grpc.MaxRecvMsgSize(int(o.BodyBytes)),
 		grpc.MaxHeaderListSize(uint32(o.HeaderBytes)),
 		grpc.MaxConcurrentStreams(streams),
+		grpc.NumStreamWorkers(workers),
 		grpc.ConnectionTimeout(o.ReadHeaderTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			// The library moves it by up to a tenth, either way.

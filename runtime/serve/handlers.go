@@ -29,7 +29,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol string,
 	b := takeBuffers()
 	defer b.giveBack()
 	traced := s.traces.begin(r.Context(), propagation.HeaderCarrier(r.Header), protocol, r.PathValue("model"))
-	served, err := s.compute(w, r, c, b)
+	served, err := s.read(w, r, c, b)
 	traced.end(served, &b.phases, err)
 	code := http.StatusOK
 	if served != nil {
@@ -43,22 +43,27 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol string,
 	s.metrics.answered(served, protocol, strconv.Itoa(code), time.Since(began))
 }
 
-// compute leaves the answer in b. The body is read before the version is taken,
-// so that a slow client keeps no model from being closed. The version that it
-// returns, nil if there is none, may be closed: it is for telling who answered.
-func (s *Server) compute(w http.ResponseWriter, r *http.Request, c codec, b *buffers) (*version, error) {
+// read reads the body and leaves the answer in b.
+func (s *Server) read(w http.ResponseWriter, r *http.Request, c codec, b *buffers) (*version, error) {
 	body := &charged{Reader: http.MaxBytesReader(w, r.Body, s.options.BodyBytes), budget: &s.bodies}
 	defer body.giveBack()
 	if err := readBody(r, body, s.options.BodyBytes, b); err != nil {
 		return nil, err
 	}
-	v, err := s.models.acquire(r.PathValue("model"), r.PathValue("version"))
+	return s.compute(r.Context(), r.PathValue("model"), r.PathValue("version"), c, b)
+}
+
+// compute leaves the answer to a body that was read in b: a slow client keeps no
+// model from being closed. The version that it returns, nil if there is none, may
+// be closed: it is for telling who answered.
+func (s *Server) compute(ctx context.Context, model, which string, c codec, b *buffers) (*version, error) {
+	v, err := s.models.acquire(model, which)
 	if err != nil {
 		return nil, err
 	}
 	defer v.release()
 	b.phases = phases{began: time.Now()}
-	err = c(r.Context(), v, s.options.Rows, b)
+	err = c(ctx, v, s.options.Rows, b)
 	v.statistics.answered(&b.phases, time.Now(), err)
 	return v, err
 }

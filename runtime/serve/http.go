@@ -138,13 +138,13 @@ func writeAll(w http.ResponseWriter, status int, body []byte) {
 func writeError(w http.ResponseWriter, err error) int {
 	p := asProblem(err)
 	setRetryAfter(w, p)
-	writeJSON(w, p.status, map[string]string{"error": p.message})
+	writeBody(w, p.status, p.body())
 	return p.status
 }
 
 func setRetryAfter(w http.ResponseWriter, p *problem) {
 	if p.retryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(p.retryAfter.Seconds()+0.999)))
+		w.Header().Set("Retry-After", strconv.FormatInt(p.retrySeconds(), 10))
 	}
 }
 

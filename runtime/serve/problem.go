@@ -22,6 +22,14 @@ const statusClientGone = 499
 
 func (p *problem) Error() string { return p.message }
 
+// body is what REST answers.
+func (p *problem) body() []byte {
+	return append(quoted([]byte(`{"error":`), p.message), '}')
+}
+
+// retrySeconds is retryAfter as headers tell it.
+func (p *problem) retrySeconds() int64 { return int64(p.retryAfter.Seconds() + 0.999) }
+
 func invalid(format string, args ...any) error {
 	return &problem{status: http.StatusBadRequest, message: fmt.Sprintf(format, args...)}
 }

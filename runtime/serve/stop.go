@@ -71,9 +71,11 @@ func (s *Server) Run(signals <-chan os.Signal, l Listeners) error {
 	front, back := s.servers()
 	rpc := s.grpcServer()
 	ended := make(chan error, 3)
-	go func() { ended <- front.Serve(netutil.LimitListener(l.Predictions, s.options.Connections)) }()
+	simple := newQuick(s, l.Predictions)
+	go func() { ended <- front.Serve(simple) }()
 	go func() { ended <- rpc.Serve(netutil.LimitListener(l.GRPC, s.options.Connections)) }()
 	go func() { ended <- back.Serve(l.Operations) }()
+	defer simple.cut()
 	defer front.Close()
 	defer back.Close()
 	defer rpc.Stop()
@@ -83,13 +85,13 @@ func (s *Server) Run(signals <-chan os.Signal, l Listeners) error {
 	case sig := <-signals:
 		s.options.Log.Info("stopping", "signal", sig.String())
 	}
-	s.stop(signals, front, rpc)
+	s.stop(signals, front, simple, rpc)
 	return nil
 }
 
 // stop waits for quiet and shuts down. Operations go on meanwhile, so that
 // those who measure see the last requests, too.
-func (s *Server) stop(signals <-chan os.Signal, front *http.Server, rpc *grpc.Server) {
+func (s *Server) stop(signals <-chan os.Signal, front *http.Server, simple *quick, rpc *grpc.Server) {
 	s.stopping.Store(true)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -104,7 +106,7 @@ func (s *Server) stop(signals <-chan os.Signal, front *http.Server, rpc *grpc.Se
 	bounded, done := context.WithTimeout(ctx, s.options.Stop.Shutdown)
 	defer done()
 	close(s.shutdown)
-	if err := errors.Join(front.Shutdown(bounded), stopCalls(bounded, rpc)); err != nil {
+	if err := errors.Join(front.Shutdown(bounded), simple.shutdown(bounded), stopCalls(bounded, rpc)); err != nil {
 		inFlight, _ := s.requests.last()
 		s.options.Log.Warn("stopped before all requests were answered", "inFlight", inFlight, "error", errors.Join(err, ctx.Err()))
 		return

@@ -106,7 +106,7 @@ func await(t *testing.T, what string, f func() bool) {
 
 func TestStopLosesNothing(t *testing.T) {
 	r := run(t, irisServer(t, func(o *Options) {
-		o.Stop = Stopping{Quiet: 100 * time.Millisecond, Least: 150 * time.Millisecond, Most: time.Minute, Shutdown: 10 * time.Second}
+		o.Stop = Stopping{Quiet: time.Second, Least: time.Second, Most: time.Minute, Shutdown: 10 * time.Second}
 	}))
 	// Clients go on, on open connections and new ones, until they see that the
 	// server is not ready, as the cluster would; none may meet an error.

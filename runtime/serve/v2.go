@@ -49,14 +49,11 @@ type output struct {
 // inferV2 answers a request of the Open Inference Protocol.
 func inferV2(ctx context.Context, v *version, mostRows int, b *buffers) error {
 	var request inferRequest
-	if err := decode(b.text(), &request); err != nil {
-		return err
-	}
-	outputs, err := request.outputs(&v.signature)
+	tensors, err := request.read(b)
 	if err != nil {
 		return err
 	}
-	tensors, err := request.tensors(b.tail())
+	outputs, err := request.outputs(&v.signature)
 	if err != nil {
 		return err
 	}
@@ -75,6 +72,18 @@ func inferV2(ctx context.Context, v *version, mostRows int, b *buffers) error {
 		b.answer = appendBinaryOutputs(b.answer, &v.signature, outputs, y)
 	}
 	return nil
+}
+
+// read reads the body. The tensors' elements are checked when they are used.
+func (r *inferRequest) read(b *buffers) ([]tensor, error) {
+	if t, ok := r.simple(b.text(), b.tail(), b); ok {
+		return []tensor{t}, nil
+	}
+	*r = inferRequest{}
+	if err := decode(b.text(), r); err != nil {
+		return nil, err
+	}
+	return r.tensors(b.tail())
 }
 
 // outputs returns what is to be answered, in order.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -75,6 +76,8 @@ func run(args []string, out io.Writer, signals <-chan os.Signal) error {
 	if _, err := memlimit.Set(memlimit.WithLogger(options.Log)); err != nil {
 		options.Log.Debug("no memory limit is known", "error", err)
 	}
+	ballast := ballast()
+	defer runtime.KeepAlive(ballast)
 	removeCache, err := makeCache(&options.CacheDir)
 	if err != nil {
 		return err

@@ -1,0 +1,245 @@
+package serve
+
+import (
+	"context"
+	"net"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// connection is one that [quick] answers. After it was handed on, it is a
+// [net.Conn] that gives first what had been read.
+type connection struct {
+	net.Conn
+	quick *quick
+	state atomic.Int32
+	// end is when it is closed after its next answer.
+	end   time.Time
+	freed sync.Once
+
+	// read is what has arrived and is not answered yet. It lies in room, which is
+	// nil while there is nothing: a connection may be idle for long.
+	read []byte
+	room *arrivals
+	// raw is nil where there are none. Step is the method of this name.
+	raw      syscall.RawConn
+	step     func(fd uintptr) bool
+	arriving error
+
+	reading, writing deadline
+	// model is the name that was asked for last.
+	model string
+}
+
+// States of a connection.
+const (
+	idle int32 = iota
+	busy
+	ended // because the server stops
+)
+
+// arrivals is room for a request.
+type arrivals [16 << 10]byte
+
+var rooms = sync.Pool{New: func() any { return new(arrivals) }}
+
+func newConnection(q *quick, from net.Conn) *connection {
+	c := &connection{Conn: from, quick: q, end: q.endOfLife(time.Now())}
+	c.reading.set, c.writing.set = from.SetReadDeadline, from.SetWriteDeadline
+	c.prepare()
+	return c
+}
+
+// Read implements [net.Conn].
+func (c *connection) Read(p []byte) (int, error) {
+	if len(c.read) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.read)
+	c.answered(n)
+	return n, nil
+}
+
+// Close implements [net.Conn], and makes place for another.
+func (c *connection) Close() error {
+	c.freed.Do(func() { <-c.quick.places })
+	return c.Conn.Close()
+}
+
+// CloseWrite lets net/http end a connection without losing its last answer.
+func (c *connection) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+func (c *connection) endIfIdle() {
+	if c.state.CompareAndSwap(idle, ended) {
+		_ = c.Close()
+	}
+}
+
+// serve answers until the connection ends or is handed on.
+func (c *connection) serve() {
+	kept := false
+	defer func() {
+		if cause := recover(); cause != nil {
+			c.quick.options.Log.Error("a request panicked", "cause", cause, "stack", string(debug.Stack()))
+		}
+		if !kept {
+			_ = c.Close()
+			c.forget()
+		}
+	}()
+	// A connection that the shutdown did not see yet sees the shutdown.
+	for first := true; !c.quick.isClosed() && c.await(first); first = false {
+		h, ok := parseHead(c.read)
+		if !ok || !c.quick.takes(&h) {
+			kept = c.handOn()
+			return
+		}
+		if !c.answer(&h) || !c.state.CompareAndSwap(busy, idle) {
+			return
+		}
+	}
+}
+
+// takes tells whether a request is within the limits, and whether nobody wants to
+// know more of it than is kept here.
+func (q *quick) takes(h *head) bool {
+	o := &q.options
+	return h.length <= o.HeaderBytes && int64(h.body) <= o.BodyBytes && h.length+h.body <= len(arrivals{}) && q.traces.tracer == nil
+}
+
+// handOn gives the connection to who accepts it.
+func (c *connection) handOn() bool {
+	if c.reading.clear() != nil || c.writing.clear() != nil {
+		return false
+	}
+	select {
+	case c.quick.others <- c:
+		return true
+	case <-c.quick.closed:
+		return false
+	}
+}
+
+// await waits for the first bytes of a request. It is false when there come none.
+func (c *connection) await(first bool) bool {
+	if len(c.read) == 0 {
+		limit := c.quick.options.IdleTimeout
+		if first {
+			limit = c.quick.options.ReadHeaderTimeout
+		}
+		if c.reading.move(time.Now(), limit) != nil || c.more() != nil {
+			return false
+		}
+	}
+	return c.state.CompareAndSwap(idle, busy)
+}
+
+// grow makes room, and returns what is free of it.
+func (c *connection) grow() []byte {
+	if c.room == nil {
+		c.room = rooms.Get().(*arrivals)
+		c.read = c.room[:0]
+	}
+	return c.room[len(c.read):]
+}
+
+// answered forgets the first n bytes of what was read.
+func (c *connection) answered(n int) {
+	if n == len(c.read) {
+		c.forget()
+		return
+	}
+	c.read = c.room[:copy(c.room[:], c.read[n:])]
+}
+
+func (c *connection) forget() {
+	if c.room != nil {
+		rooms.Put(c.room)
+	}
+	c.read, c.room = nil, nil
+}
+
+// answer does for a request what [Server.answer] does with net/http. It is false
+// when the connection cannot be used any more.
+func (c *connection) answer(h *head) bool {
+	s := c.quick.Server
+	began := time.Now()
+	s.requests.begin()
+	defer s.requests.end()
+	s.predictions.begin()
+	defer s.predictions.end()
+	b := takeBuffers()
+	defer b.giveBack()
+	served, whole, err := c.compute(h, b)
+	now := time.Now()
+	closes := !whole || s.stopping.Load() || now.After(c.end)
+	var code int
+	b.reply, code = appendReply(b.reply[:0], b, served, err, closes, now)
+	if c.writing.move(now, s.options.WriteTimeout) != nil {
+		return false
+	}
+	_, gone := c.Write(b.reply)
+	s.metrics.answered(served, h.protocol, strconv.Itoa(code), time.Since(began))
+	return gone == nil && !closes
+}
+
+// compute leaves the answer in b. It is not whole when the request did not come
+// to its end.
+func (c *connection) compute(h *head, b *buffers) (served *version, whole bool, err error) {
+	if err := c.rest(h); err != nil {
+		return nil, false, err
+	}
+	defer c.answered(h.length + h.body)
+	s := c.quick.Server
+	if err := s.bodies.take(int64(h.body)); err != nil {
+		return nil, true, err
+	}
+	defer s.bodies.giveBack(int64(h.body))
+	b.body.Reset()
+	b.body.Write(c.read[h.length : h.length+h.body])
+	if err := b.split(string(h.binary)); err != nil {
+		return nil, true, err
+	}
+	if string(h.model) != c.model {
+		c.model = string(h.model)
+	}
+	// Whoever leaves after a whole request, which is short, is noticed when the
+	// answer is written.
+	served, err = s.compute(context.Background(), c.model, string(h.version), h.codec, b)
+	return served, true, err
+}
+
+// rest reads the rest of a request.
+func (c *connection) rest(h *head) error {
+	if len(c.read) >= h.length+h.body {
+		return nil
+	}
+	if err := c.reading.move(time.Now(), c.quick.options.ReadTimeout); err != nil {
+		return invalid("reading the body: %v", err)
+	}
+	for len(c.read) < h.length+h.body {
+		if err := c.more(); err != nil {
+			return invalid("reading the body: %v", err)
+		}
+	}
+	return nil
+}
+
+// moreAtOnce is more for connections that do not tell when something arrives.
+func (c *connection) moreAtOnce() error {
+	n, err := c.Conn.Read(c.grow())
+	c.read = c.room[:len(c.read)+n]
+	if n > 0 {
+		return nil
+	}
+	return err
+}
