@@ -5,7 +5,7 @@ import (
 	"gonum.org/v1/gonum/blas/blas32"
 )
 
-// multiply computes c = op(a)*op(b) + beta*c.
+// multiply computes c = op(a)*op(b) + beta*c, with a beta of 0 or 1.
 //
 // A large product is cut into tiles of c that several goroutines compute. The
 // cut depends on the shape alone, so the result does not depend on who computes
@@ -77,7 +77,8 @@ func (p *product) do(tile int) {
 	multiplyWhole(p.tA, p.tB, a, b, p.beta, part(p.c, i, j, rows, cols))
 }
 
-// multiplyWhole computes c = op(a)*op(b) + beta*c in one go. If c is a vector,
+// multiplyWhole computes c = op(a)*op(b) + beta*c in one go, with a beta of 0 or
+// 1. If c is a vector,
 // that is a product of a matrix and a vector, which spares the copies that Gemm
 // makes of a and b.
 func multiplyWhole(tA, tB blas.Transpose, a, b blas32.General, beta float32, c blas32.General) {
@@ -87,7 +88,14 @@ func multiplyWhole(tA, tB blas.Transpose, a, b blas32.General, beta float32, c b
 	case c.Rows == 1:
 		blas32.Gemv(transposed(tB), 1, b, vector(a), beta, vector(c))
 	default:
-		blas32.Gemm(tA, tB, 1, a, b, beta, c)
+		// OpenBLAS clears c as well, but element by element, which took 8% of a
+		// step of 784-512-256-10.
+		if beta == 0 {
+			for i := range c.Rows {
+				clear(row(c, i))
+			}
+		}
+		blas32.Gemm(tA, tB, 1, a, b, 1, c)
 	}
 }
 

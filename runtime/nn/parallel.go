@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // task is work in parts that any goroutines may do, in any order.
@@ -16,9 +17,10 @@ type task interface {
 type job struct {
 	task   task
 	parts  int64
-	next   atomic.Int64   // part that nobody has taken
-	undone sync.WaitGroup // parts
-	users  atomic.Int64   // that may still look at the job
+	next   atomic.Int64  // part that nobody has taken
+	undone atomic.Int64  // parts
+	done   chan struct{} // has room for a word that none is undone
+	users  atomic.Int64  // that may still look at the job
 }
 
 var (
@@ -67,9 +69,12 @@ func parallel(t task, parts int) {
 		}
 	})
 	j := jobs.take()
+	if j.done == nil {
+		j.done = make(chan struct{}, 1)
+	}
 	j.task, j.parts = t, int64(parts)
 	j.next.Store(0)
-	j.undone.Add(parts)
+	j.undone.Store(j.parts)
 	j.users.Store(int64(helpers) + 1)
 	for range helpers {
 		select {
@@ -79,15 +84,36 @@ func parallel(t task, parts int) {
 		}
 	}
 	j.work()
-	j.undone.Wait()
+	soon(j.done)
 	j.leave()
 }
 
 func worker() {
-	for j := range calls {
+	for {
+		j := soon(calls)
 		j.work()
 		j.leave()
 	}
+}
+
+// patience is how long a worker looks for the next call, and a caller for the
+// last worker, before it sleeps. Waking up costs some ten microseconds on both
+// sides, and between two products of a step there are not many more.
+const patience = 100 * time.Microsecond
+
+// soon receives what is about to come.
+func soon[T any](c <-chan T) T {
+	const looks = 50 // which take a microsecond or less
+	for start := time.Now(); time.Since(start) < patience; {
+		for range looks {
+			select {
+			case v := <-c:
+				return v
+			default:
+			}
+		}
+	}
+	return <-c
 }
 
 func (j *job) work() {
@@ -97,7 +123,9 @@ func (j *job) work() {
 			return
 		}
 		j.task.do(int(part))
-		j.undone.Done()
+		if j.undone.Add(-1) == 0 {
+			j.done <- struct{}{}
+		}
 	}
 }
 
