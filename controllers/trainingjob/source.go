@@ -3,7 +3,6 @@ package trainingjob
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -71,7 +70,7 @@ func secretSource(namespace string, from *spec.KeyReference) source {
 // hand its files over to the pod's group.
 func claimSource(namespace string, from *spec.ClaimReference) source {
 	return source{
-		name:     fmt.Sprintf("PersistentVolumeClaim %s/%s, path %s", namespace, from.ClaimName, from.Path),
+		name:     from.Name(namespace),
 		location: datasetDirectory + "/" + from.Path,
 		volume: &corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
 			ClaimName: from.ClaimName,
@@ -83,7 +82,7 @@ func claimSource(namespace string, from *spec.ClaimReference) source {
 // httpsSource takes all keys of the Secret: which of them there are says how to
 // authenticate. The kubelet reports a Secret that isn't there.
 func httpsSource(from *spec.HTTPSSource) source {
-	s := source{name: withoutQuery(from.URL), location: from.URL}
+	s := source{name: from.Name(), location: from.URL}
 	if from.CredentialsSecret != nil {
 		s.envFrom = []corev1.EnvFromSource{{
 			Prefix:    spec.CredentialPrefix,
@@ -93,32 +92,17 @@ func httpsSource(from *spec.HTTPSSource) source {
 	return s
 }
 
-// withoutQuery leaves out what may be secret: signatures are in queries.
-func withoutQuery(text string) string {
-	u, err := url.Parse(text)
-	if err != nil {
-		return "the dataset's url"
-	}
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
-}
-
 func s3Source(from *spec.S3Source) source {
-	location := "s3://" + from.Bucket + "/" + from.Key
-	s := source{name: location, location: location}
-	if from.Endpoint != "" {
-		s.name += " at " + from.Endpoint
-	}
+	s := source{name: from.Name(), location: from.Location()}
 	if from.CredentialsSecret == nil {
 		return s
 	}
-	for _, key := range []string{spec.AccessKeyKey, spec.SecretKeyKey} {
-		s.env = append(s.env, corev1.EnvVar{
-			Name: spec.CredentialPrefix + key,
-			ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
-				LocalObjectReference: corev1.LocalObjectReference{Name: from.CredentialsSecret.Name},
-				Key:                  key,
-			}},
-		})
+	for _, key := range []string{spec.AccessKeyKey, spec.SecretKeyKey, spec.AuthorityKey} {
+		selector := &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: from.CredentialsSecret.Name}, Key: key}
+		if key == spec.AuthorityKey {
+			selector.Optional = new(true)
+		}
+		s.env = append(s.env, corev1.EnvVar{Name: spec.CredentialPrefix + key, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: selector}})
 	}
 	return s
 }

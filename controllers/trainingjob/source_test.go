@@ -62,7 +62,7 @@ func TestSources(t *testing.T) {
 			someURL, someURL, nil, []string{"TRAINYARD_SOURCE_*=web"}},
 		{"s3", spec.DatasetSource{S3: &spec.S3Source{Bucket: "data", Key: "a/b.csv", Endpoint: "minio:9000", CredentialsSecret: &spec.SecretName{Name: "keys"}}},
 			"s3://data/a/b.csv at minio:9000", "s3://data/a/b.csv", nil,
-			[]string{"TRAINYARD_SOURCE_accessKey=keys/accessKey", "TRAINYARD_SOURCE_secretKey=keys/secretKey"}},
+			[]string{"TRAINYARD_SOURCE_accessKey=keys/accessKey", "TRAINYARD_SOURCE_secretKey=keys/secretKey", "TRAINYARD_SOURCE_ca.crt=keys/ca.crt"}},
 		{"s3 in public", spec.DatasetSource{S3: &spec.S3Source{Bucket: "data", Key: "b.csv", Endpoint: "minio:9000"}},
 			"s3://data/b.csv at minio:9000", "s3://data/b.csv", nil, nil},
 	} {

@@ -167,12 +167,12 @@ type KeyReference struct {
 	Key string `json:"key"`
 }
 
-// ClaimReference names one file on the volume of a PersistentVolumeClaim.
+// ClaimReference names one file on the volume of a PersistentVolumeClaim of the
+// same namespace.
 //
 // +kubebuilder:validation:XValidation:rule="!self.path.startsWith('/') && !self.path.split('/').exists(part, part == '..')",message="path is counted from the volume's root and stays inside it: write it without a leading / and without .. in it, for example 2026/july.csv"
 type ClaimReference struct {
-	// claimName is the name of a PersistentVolumeClaim in the TrainingJob's
-	// namespace.
+	// claimName is the name of a PersistentVolumeClaim in the same namespace.
 	//
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -204,9 +204,11 @@ type HTTPSSource struct {
 	// +optional
 	SHA256 string `json:"sha256,omitempty"`
 
-	// credentialsSecret names a Secret in the TrainingJob's namespace, with a key
-	// token (sent as a bearer token), or with the keys username and password
-	// (sent as basic authentication). Example: {name: data-server}.
+	// credentialsSecret names a Secret in the same namespace, with a key token
+	// (sent as a bearer token), or with the keys username and password (sent as
+	// basic authentication). Its key ca.crt, with or without these, is the
+	// certificate of an authority to trust beside the public ones. Example: {name:
+	// data-server}.
 	//
 	// +optional
 	CredentialsSecret *SecretName `json:"credentialsSecret,omitempty"`
@@ -245,8 +247,10 @@ type S3Source struct {
 	// +optional
 	Region string `json:"region,omitempty"`
 
-	// credentialsSecret names a Secret in the TrainingJob's namespace with the
-	// keys accessKey and secretKey. Without it, the object has to be public.
+	// credentialsSecret names a Secret in the same namespace with the keys
+	// accessKey and secretKey, and, if the server's certificate is of an authority
+	// that isn't public, that one's certificate under the key ca.crt. Without a
+	// Secret, the object has to be public.
 	// Example: {name: s3}. Make one with: kubectl create secret generic s3
 	// --from-literal=accessKey=... --from-literal=secretKey=....
 	//
@@ -281,6 +285,7 @@ const (
 	PasswordKey  = "password"
 	AccessKeyKey = "accessKey"
 	SecretKeyKey = "secretKey"
+	AuthorityKey = "ca.crt"
 )
 
 // Missing says what to do about rows with missing values.

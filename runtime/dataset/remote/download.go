@@ -24,6 +24,8 @@ type part struct {
 	// version changes with the bytes. Empty if the server does not tell: then
 	// nothing can be taken up in the middle.
 	version string
+	// state is what is told of all of the object's bytes.
+	state Version
 }
 
 // errChanged says that the bytes are not those of the version that was asked for.
@@ -48,6 +50,7 @@ type download struct {
 
 	size    int64 // of the file so far
 	version string
+	now     Version // of the bytes in the file
 }
 
 // worthwhile is how many bytes make an attempt count as progress. Without it,
@@ -119,6 +122,9 @@ func (d *download) attempt(ctx context.Context) error {
 		d.version = ""
 		return &UnavailableError{Problem: "it " + errChanged.Error() + "; wait until it is complete", Err: err}
 	}
+	if errors.Is(err, ErrUnchanged) {
+		return ErrUnchanged
+	}
 	if err != nil {
 		return explain(ctx, err)
 	}
@@ -132,6 +138,9 @@ func (d *download) attempt(ctx context.Context) error {
 // startAt makes the file end where the part starts.
 func (d *download) startAt(p *part) error {
 	d.size, d.version = p.from, p.version
+	if p.from == 0 {
+		d.now = p.state
+	}
 	if err := d.file.Truncate(d.size); err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func explain(ctx context.Context, err error) error {
 	case errors.As(err, &certificate):
 		return refusedf("the server's certificate is not trusted: %v", certificate.Err)
 	case errors.Is(err, http.ErrSchemeMismatch) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return refusedf("the server doesn't speak TLS at this port; check the port, or, for source.s3, set plainHTTP if that is intended")
+		return refusedf("the server doesn't speak TLS at this port; check the port, or, for s3, set plainHTTP if that is intended")
 	case errors.Is(err, errPlainRedirect):
 		return refusedf("%v; use the URL of the file itself", errPlainRedirect)
 	}
@@ -81,9 +81,9 @@ func networkProblem(err error) string {
 // full explains a file that can't be written.
 func full(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return &UnavailableError{Problem: "the dataset doesn't fit on the pod's disk; give the node more ephemeral storage, or make the dataset smaller", Err: err}
+		return &UnavailableError{Problem: "the file doesn't fit on the pod's disk; give the node more ephemeral storage, or make the file smaller", Err: err}
 	}
-	return fmt.Errorf("storing the dataset: %w", err)
+	return fmt.Errorf("storing the file: %w", err)
 }
 
 // withoutURL takes the URL out of an error of net/http: it may hold a signature.

@@ -26,11 +26,11 @@ func newTransport() *http.Transport {
 }
 
 // object returns what can be opened. It sends nothing.
-func (s Source) object(transport *http.Transport) (object, error) {
+func (s Source) object(transport *http.Transport, known Version) (object, error) {
 	if s.S3 != nil {
-		return newBucketObject(s.S3, s.Credentials, transport)
+		return newBucketObject(s, transport, known)
 	}
-	return newWebFile(s.HTTPS, s.Credentials, transport)
+	return newWebFile(s, transport, known)
 }
 
 // webFile is a file on a web server.
@@ -40,9 +40,13 @@ type webFile struct {
 	// authorize adds the credentials.
 	authorize func(*http.Request)
 	has       bool // credentials
+	field     func(name string) string
+	// known is what the caller has already.
+	known Version
 }
 
-func newWebFile(from *spec.HTTPSSource, c Credentials, transport *http.Transport) (*webFile, error) {
+func newWebFile(s Source, transport *http.Transport, known Version) (*webFile, error) {
+	from, c := s.HTTPS, s.Credentials
 	u, err := url.Parse(from.URL)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
 		return nil, refusedf("the url has to be of the form https://host/path, without user and password")
@@ -52,6 +56,8 @@ func newWebFile(from *spec.HTTPSSource, c Credentials, transport *http.Transport
 		client:    &http.Client{Transport: transport, CheckRedirect: onlyHTTPS},
 		authorize: func(*http.Request) {},
 		has:       from.CredentialsSecret != nil,
+		field:     s.field,
+		known:     known,
 	}
 	switch {
 	case !f.has:
@@ -59,8 +65,10 @@ func newWebFile(from *spec.HTTPSSource, c Credentials, transport *http.Transport
 		f.authorize = func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+c[spec.TokenKey]) }
 	case c[spec.UsernameKey] != "":
 		f.authorize = func(r *http.Request) { r.SetBasicAuth(c[spec.UsernameKey], c[spec.PasswordKey]) }
+	case c[spec.AuthorityKey] != "":
+		f.has = false
 	default:
-		return nil, refusedf("Secret %s, which credentialsSecret names, has neither a key %s nor the keys %s and %s; add them",
+		return nil, refusedf("Secret %s, which credentialsSecret names, isn't there, or has neither a key %s nor the keys %s and %s; add them",
 			from.CredentialsSecret.Name, spec.TokenKey, spec.UsernameKey, spec.PasswordKey)
 	}
 	return f, nil
@@ -89,14 +97,20 @@ func (f *webFile) open(ctx context.Context, from int64, version string) (*part, 
 	if from > 0 {
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
 		request.Header.Set("If-Range", version)
+	} else {
+		f.known.ask(request.Header)
 	}
 	f.authorize(request)
 	response, err := f.client.Do(request)
 	if err != nil {
 		return nil, err
 	}
-	p := &part{body: response.Body, version: strongVersion(response.Header)}
+	p := &part{body: response.Body, version: strongVersion(response.Header), state: stateOf(response.Header)}
 	switch {
+	case response.StatusCode == http.StatusNotModified && f.known != (Version{}),
+		response.StatusCode == http.StatusOK && p.state.ETag != "" && p.state.ETag == f.known.ETag:
+		response.Body.Close()
+		return nil, ErrUnchanged
 	case response.StatusCode == http.StatusOK:
 		return p, nil
 	case response.StatusCode == http.StatusPartialContent && from > 0 && strings.HasPrefix(response.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", from)):
@@ -108,6 +122,20 @@ func (f *webFile) open(ctx context.Context, from int64, version string) (*part, 
 		return nil, errChanged
 	}
 	return nil, f.refusal(response.StatusCode)
+}
+
+func stateOf(h http.Header) Version {
+	return Version{ETag: h.Get("ETag"), Modified: h.Get("Last-Modified")}
+}
+
+// ask has the server send nothing if it has this version.
+func (v Version) ask(h http.Header) {
+	switch {
+	case v.ETag != "":
+		h.Set("If-None-Match", v.ETag)
+	case v.Modified != "":
+		h.Set("If-Modified-Since", v.Modified)
+	}
 }
 
 // strongVersion is an ETag that stands for the very bytes; "" if there is none.
@@ -122,11 +150,11 @@ func (f *webFile) refusal(status int) error {
 	answer := fmt.Sprintf("%d %s", status, http.StatusText(status))
 	switch {
 	case status == http.StatusUnauthorized && !f.has:
-		return refusedf("the server asks for credentials (%s); put them into a Secret and name it in source.https.credentialsSecret", answer)
+		return refusedf("the server asks for credentials (%s); put them into a Secret and name it in %s", answer, f.field("https.credentialsSecret"))
 	case (status == http.StatusUnauthorized || status == http.StatusForbidden) && f.has:
-		return refusedf("the server doesn't accept the credentials of source.https.credentialsSecret for this file (%s); correct the Secret, or have access granted", answer)
+		return refusedf("the server doesn't accept the credentials of %s for this file (%s); correct the Secret, or have access granted", f.field("https.credentialsSecret"), answer)
 	case status == http.StatusForbidden:
-		return refusedf("the server doesn't give this file to everyone (%s); put credentials into a Secret and name it in source.https.credentialsSecret", answer)
+		return refusedf("the server doesn't give this file to everyone (%s); put credentials into a Secret and name it in %s", answer, f.field("https.credentialsSecret"))
 	case status == http.StatusNotFound || status == http.StatusGone:
 		return refusedf("there is no such file on the server (%s); check the url", answer)
 	case passes(status):

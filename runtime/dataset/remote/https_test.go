@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -45,7 +47,7 @@ func web(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 // fetch is Fetch with the server's certificate and without patience.
 func fetch(t *testing.T, server *httptest.Server, from Source) ([]byte, error) {
 	t.Helper()
-	o, err := from.object(server.Client().Transport.(*http.Transport))
+	o, err := from.object(server.Client().Transport.(*http.Transport), Version{})
 	if err != nil {
 		return nil, err
 	}
@@ -264,6 +266,100 @@ func TestAnswersForPeople(t *testing.T) {
 	}
 }
 
+// TestUnchanged looks again at a file that didn't change, on servers that tell
+// that in different ways, and at one that did.
+func TestUnchanged(t *testing.T) {
+	first, second := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 7, 2, 0, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		name, before, after string
+		// modified are the times of the file, ranges whether the server heeds what
+		// it is asked.
+		modified, later time.Time
+		heeds           bool
+		// sent is how many of the three looks get the file.
+		sent int
+	}{
+		{"ETag", `"a"`, `"b"`, time.Time{}, time.Time{}, true, 2},
+		{"weak ETag", `W/"a"`, `W/"b"`, first, first, true, 2},
+		{"Last-Modified", "", "", first, second, true, 2},
+		{"ETag that the server doesn't compare", `"a"`, `"b"`, first, second, false, 2},
+		{"nothing", "", "", time.Time{}, time.Time{}, true, 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tag, modified, content, sent := test.before, test.modified, "before", 0
+			server := web(t, func(w http.ResponseWriter, r *http.Request) {
+				if tag != "" {
+					w.Header().Set("ETag", tag)
+				}
+				if !test.heeds {
+					r.Header.Del("If-None-Match")
+				}
+				http.ServeContent(w, r, "", modified, strings.NewReader(content))
+			})
+			from, known := at(server), Version{}
+			from.Credentials = Credentials{"ca.crt": certificateOf(server)}
+			look := func() string {
+				path, now, err := FetchNew(t.Context(), from, known, t.TempDir())
+				if errors.Is(err, ErrUnchanged) {
+					return "unchanged"
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				known = now
+				sent++
+				got, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(got)
+			}
+			seen := []string{look(), look()}
+			tag, modified, content = test.after, test.later, "after"
+			seen = append(seen, look())
+			if seen[0] != "before" || seen[2] != "after" || sent != test.sent {
+				t.Errorf("saw %q, and the file was sent %d times, want %d", seen, sent, test.sent)
+			}
+		})
+	}
+}
+
+func certificateOf(server *httptest.Server) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+}
+
+// TestOwnAuthority trusts the authority among the credentials, and the Secret may
+// hold nothing else.
+func TestOwnAuthority(t *testing.T) {
+	server := web(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte("x" + r.Header.Get("Authorization")))
+	})
+	from := at(server)
+	from.HTTPS.CredentialsSecret, from.Credentials = &spec.SecretName{Name: "web"}, Credentials{"ca.crt": certificateOf(server)}
+	if _, err := Fetch(t.Context(), from, t.TempDir()); err != nil {
+		t.Error(err)
+	}
+	from.Credentials["ca.crt"] = "nothing of the kind"
+	_, err := Fetch(t.Context(), from, t.TempDir())
+	expect(t, err, false, "the key ca.crt of the Secret that credentialsSecret names holds no certificate")
+}
+
+// TestMountedCredentials reads a Secret as the kubelet mounts it.
+func TestMountedCredentials(t *testing.T) {
+	dir := t.TempDir()
+	if got, err := DirectoryCredentials(filepath.Join(dir, "missing")); err != nil || len(got) != 0 {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if err := errors.Join(os.Mkdir(dir+"/..2026", 0o700), os.WriteFile(dir+"/..2026/token", []byte("abc\n"), 0o600),
+		os.Symlink("..2026", dir+"/..data"), os.Symlink("..data/token", dir+"/token")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := DirectoryCredentials(dir)
+	if diff := cmp.Diff(Credentials{"token": "abc"}, got); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
 func TestConnectionTrouble(t *testing.T) {
 	server := web(t, func(http.ResponseWriter, *http.Request) {})
 	_, err := Fetch(t.Context(), at(server), t.TempDir())
@@ -305,9 +401,9 @@ func TestCredentials(t *testing.T) {
 		}
 	}
 	_, err := Fetch(t.Context(), Source{HTTPS: &spec.HTTPSSource{URL: "https://h/", CredentialsSecret: secret}}, "")
-	expect(t, err, false, "Secret web, which credentialsSecret names, has neither a key token nor the keys username and password")
+	expect(t, err, false, "Secret web, which credentialsSecret names, isn't there, or has neither a key token nor the keys username and password")
 	_, err = Fetch(t.Context(), Source{S3: &spec.S3Source{Bucket: "b", Key: "k", CredentialsSecret: secret}}, "")
-	expect(t, err, false, "Secret web, which credentialsSecret names, needs the keys accessKey and secretKey")
+	expect(t, err, false, "Secret web, which credentialsSecret names, has to be there, with the keys accessKey and secretKey")
 	_, err = Fetch(t.Context(), Source{HTTPS: &spec.HTTPSSource{URL: "https://me:hidden@h/"}}, "")
 	expect(t, err, false, "the url has to be of the form https://host/path")
 }
@@ -323,10 +419,10 @@ func TestHash(t *testing.T) {
 	}
 	defer file.Close()
 	sum := sha256.Sum256([]byte("x,y\n"))
-	if err := checkHash(file, hex.EncodeToString(sum[:])); err != nil {
+	if err := checkHash(file, hex.EncodeToString(sum[:]), "source.https.sha256"); err != nil {
 		t.Error(err)
 	}
-	expect(t, checkHash(file, strings.Repeat("0", 64)), false, "it is not the file that was meant")
+	expect(t, checkHash(file, strings.Repeat("0", 64), "source.https.sha256"), false, "it is not the file that was meant")
 }
 
 // TestNothingIsLeft checks that a failure leaves no file behind.

@@ -22,10 +22,14 @@ const (
 type bucketObject struct {
 	from   spec.S3Source
 	client minio.Core
+	field  func(name string) string
+	// known is what the caller has already.
+	known Version
 }
 
-func newBucketObject(from *spec.S3Source, c Credentials, transport *http.Transport) (*bucketObject, error) {
-	o := &bucketObject{from: *from}
+func newBucketObject(s Source, transport *http.Transport, known Version) (*bucketObject, error) {
+	from, c := s.S3, s.Credentials
+	o := &bucketObject{from: *from, field: s.field, known: known}
 	if o.from.Endpoint == "" {
 		o.from.Endpoint = defaultEndpoint
 	}
@@ -35,7 +39,7 @@ func newBucketObject(from *spec.S3Source, c Credentials, transport *http.Transpo
 	keys := credentials.NewStatic("", "", "", credentials.SignatureAnonymous)
 	if from.CredentialsSecret != nil {
 		if c[spec.AccessKeyKey] == "" || c[spec.SecretKeyKey] == "" {
-			return nil, refusedf("Secret %s, which credentialsSecret names, needs the keys %s and %s, and neither may be empty",
+			return nil, refusedf("Secret %s, which credentialsSecret names, has to be there, with the keys %s and %s, and neither may be empty",
 				from.CredentialsSecret.Name, spec.AccessKeyKey, spec.SecretKeyKey)
 		}
 		keys = credentials.NewStaticV4(c[spec.AccessKeyKey], c[spec.SecretKeyKey], "")
@@ -45,7 +49,7 @@ func newBucketObject(from *spec.S3Source, c Credentials, transport *http.Transpo
 		MaxRetries: 1, // download tries again
 	})
 	if err != nil {
-		return nil, refusedf("source.s3.endpoint is %q, which can't be used: %v; write it as host or host:port", o.from.Endpoint, err)
+		return nil, refusedf("%s is %q, which can't be used: %v; write it as host or host:port", o.field("s3.endpoint"), o.from.Endpoint, err)
 	}
 	o.client = *client
 	return o, nil
@@ -58,12 +62,16 @@ func (o *bucketObject) open(ctx context.Context, from int64, version string) (*p
 		if err := errors.Join(options.SetRange(from, 0), options.SetMatchETag(version)); err != nil {
 			return nil, err
 		}
+	} else if o.known.ETag != "" {
+		if err := options.SetMatchETagExcept(o.known.ETag); err != nil {
+			return nil, err
+		}
 	}
 	body, info, _, err := o.client.GetObject(ctx, o.from.Bucket, o.from.Key, options)
 	if err != nil {
 		return nil, o.explain(err)
 	}
-	return &part{body: body, from: from, version: info.ETag}, nil
+	return &part{body: body, from: from, version: info.ETag, state: Version{ETag: info.ETag}}, nil
 }
 
 // explain says what the server refused. Other errors stay as they are.
@@ -72,22 +80,25 @@ func (o *bucketObject) explain(err error) error {
 	if !errors.As(err, &answer) {
 		return err
 	}
+	if answer.StatusCode == http.StatusNotModified {
+		return ErrUnchanged
+	}
 	code := answer.Code
 	switch code {
 	case minio.PreconditionFailed, "InvalidRange":
 		return errChanged
 	case minio.NoSuchBucket:
-		return refusedf("there is no bucket %q at %s; check source.s3.bucket and endpoint", o.from.Bucket, o.from.Endpoint)
+		return refusedf("there is no bucket %q at %s; check %s and endpoint", o.from.Bucket, o.from.Endpoint, o.field("s3.bucket"))
 	case minio.NoSuchKey:
-		return refusedf("there is no object %q in the bucket; check source.s3.key", o.from.Key)
+		return refusedf("there is no object %q in the bucket; check %s", o.from.Key, o.field("s3.key"))
 	case "InvalidAccessKeyId":
-		return refusedf("the server doesn't know the %s of source.s3.credentialsSecret; correct the Secret", spec.AccessKeyKey)
+		return refusedf("the server doesn't know the %s of %s; correct the Secret", spec.AccessKeyKey, o.field("s3.credentialsSecret"))
 	case "SignatureDoesNotMatch":
-		return refusedf("the %s of source.s3.credentialsSecret doesn't belong to its %s; correct the Secret", spec.SecretKeyKey, spec.AccessKeyKey)
+		return refusedf("the %s of %s doesn't belong to its %s; correct the Secret", spec.SecretKeyKey, o.field("s3.credentialsSecret"), spec.AccessKeyKey)
 	case minio.AccessDenied:
 		return refusedf("the server denies access to the object; %s", o.accessAdvice())
 	case "AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "InvalidRegion":
-		return refusedf("the bucket is not in region %s (%s); set source.s3.region to the bucket's", o.from.Region, code)
+		return refusedf("the bucket is not in region %s (%s); set %s to the bucket's", o.from.Region, code, o.field("s3.region"))
 	case "RequestTimeTooSkewed":
 		return &UnavailableError{Problem: "the clock of the node differs too much from the server's; set it right", Err: err}
 	}
@@ -100,7 +111,7 @@ func (o *bucketObject) explain(err error) error {
 
 func (o *bucketObject) accessAdvice() string {
 	if o.from.CredentialsSecret == nil {
-		return "put an access key into a Secret and name it in source.s3.credentialsSecret, or make the object public"
+		return "put an access key into a Secret and name it in " + o.field("s3.credentialsSecret") + ", or make the object public"
 	}
-	return "have the access key of source.s3.credentialsSecret allowed to read it"
+	return "have the access key of " + o.field("s3.credentialsSecret") + " allowed to read it"
 }

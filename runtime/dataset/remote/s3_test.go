@@ -2,96 +2,31 @@ package remote
 
 import (
 	"bytes"
-	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	neturl "net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
-	"time"
-
-	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"trainyard.dev/trainyard/runtime/spec"
+	"trainyard.dev/trainyard/test/outside"
 )
 
-// bucketServer is an S3 server of its own (Versity's gateway) with the bucket
-// "data" in it.
-type bucketServer struct {
-	endpoint string
-	client   *minio.Client
-}
+// bucketServer is an S3 server of its own with the bucket "data" in it.
+type bucketServer struct{ *outside.Buckets }
 
 func newBucketServer(t *testing.T) *bucketServer {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "versitygw")
-	build := exec.CommandContext(t.Context(), "go", "build", "-C", "../../../test/s3", "-o", binary, "github.com/versity/versitygw/cmd/versitygw")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the S3 server: %v\n%s", err, output)
-	}
-	s := &bucketServer{endpoint: freeAddress(t)}
-	folder := t.TempDir()
-	server := exec.CommandContext(t.Context(), binary, "--port", s.endpoint, "--access", "access", "--secret", "secret", "--quiet",
-		"posix", "--sidecar", t.TempDir(), folder)
-	var said bytes.Buffer
-	server.Stdout, server.Stderr = &said, &said
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = server.Process.Kill() // it may have ended
-		_ = server.Wait()
-		if t.Failed() {
-			t.Logf("the S3 server said: %s", said.String())
-		}
-	})
-	s.makeBucket(t)
-	return s
+	return &bucketServer{outside.StartBuckets(t, "127.0.0.1")}
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
-// makeBucket waits until the server answers.
-func (s *bucketServer) makeBucket(t *testing.T) {
-	t.Helper()
-	var err error
-	s.client, err = minio.New(s.endpoint, &minio.Options{Creds: credentials.NewStaticV4("access", "secret", ""), Region: "us-east-1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if err := s.client.MakeBucket(ctx, "data", minio.MakeBucketOptions{}); err != nil {
-		t.Fatalf("the S3 server doesn't make a bucket: %v", err)
-	}
-}
-
-func (s *bucketServer) put(t *testing.T, key string, content []byte) {
-	t.Helper()
-	if _, err := s.client.PutObject(t.Context(), "data", key, bytes.NewReader(content), int64(len(content)), minio.PutObjectOptions{}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (s *bucketServer) source(key string) Source {
+func (s *bucketServer) source() Source {
 	return Source{
-		S3:          &spec.S3Source{Bucket: "data", Key: key, Endpoint: s.endpoint, PlainHTTP: true, CredentialsSecret: &spec.SecretName{Name: "keys"}},
+		S3:          &spec.S3Source{Bucket: "data", Key: "2026/july.csv", Endpoint: s.Endpoint, PlainHTTP: true, CredentialsSecret: &spec.SecretName{Name: "keys"}},
 		Credentials: Credentials{"accessKey": "access", "secretKey": "secret"},
 	}
 }
@@ -99,10 +34,10 @@ func (s *bucketServer) source(key string) Source {
 func TestS3(t *testing.T) {
 	server := newBucketServer(t)
 	want := data(3)
-	server.put(t, "2026/july.csv", want)
+	server.Put(t, "2026/july.csv", want)
 
 	t.Run("whole", func(t *testing.T) {
-		path, err := Fetch(t.Context(), server.source("2026/july.csv"), t.TempDir())
+		path, err := Fetch(t.Context(), server.source(), t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +51,7 @@ func TestS3(t *testing.T) {
 			words  string
 		}{
 			{func(s *Source) { s.S3.Key = "2026/june.csv" }, `there is no object "2026/june.csv" in the bucket; check source.s3.key`},
-			{func(s *Source) { s.S3.Bucket = "tada" }, `there is no bucket "tada" at ` + server.endpoint},
+			{func(s *Source) { s.S3.Bucket = "tada" }, `there is no bucket "tada" at ` + server.Endpoint},
 			{func(s *Source) { s.Credentials["accessKey"] = "other" }, "No user exists with the provided access key ID"},
 			{func(s *Source) { s.Credentials["secretKey"] = "hidden" }, "the secretKey of source.s3.credentialsSecret doesn't belong to its accessKey"},
 			{func(s *Source) { s.S3.CredentialsSecret = nil }, "the server denies access to the object; put an access key into a Secret"},
@@ -124,12 +59,13 @@ func TestS3(t *testing.T) {
 			{func(s *Source) { s.S3.PlainHTTP = false }, "doesn't speak TLS at this port"},
 			{func(s *Source) { s.S3.Endpoint = "x/y" }, "write it as host or host:port"},
 		} {
-			from := server.source("2026/july.csv")
+			from := server.source()
 			test.change(&from)
 			_, err := Fetch(t.Context(), from, t.TempDir())
 			expect(t, err, false, test.words)
 		}
 	})
+	t.Run("unchanged", func(t *testing.T) { testUnchangedObject(t, server, want) })
 	t.Run("broken connection", func(t *testing.T) { testBrokenBucket(t, server, want) })
 	t.Run("changed object", func(t *testing.T) { testChangedObject(t, server, want) })
 }
@@ -139,7 +75,7 @@ func TestS3(t *testing.T) {
 func breaking(t *testing.T, server *bucketServer, after int, then func()) (Source, *[]string) {
 	t.Helper()
 	var ranges []string
-	target := &neturl.URL{Scheme: "http", Host: server.endpoint}
+	target := &neturl.URL{Scheme: "http", Host: server.Endpoint}
 	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(target)
 		// The signature is over the host that the client asked.
@@ -153,7 +89,7 @@ func breaking(t *testing.T, server *bucketServer, after int, then func()) (Sourc
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(front.Close)
-	from := server.source("2026/july.csv")
+	from := server.source()
 	from.S3.Endpoint = front.Listener.Addr().String()
 	return from, &ranges
 }
@@ -176,7 +112,7 @@ func (b *broken) Read(p []byte) (int, error) {
 
 func fetchBucket(t *testing.T, from Source) ([]byte, error) {
 	t.Helper()
-	o, err := from.object(newTransport())
+	o, err := from.object(newTransport(), Version{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +132,7 @@ func testBrokenBucket(t *testing.T, server *bucketServer, want []byte) {
 
 func testChangedObject(t *testing.T, server *bucketServer, before []byte) {
 	after := data(4)[:1<<20]
-	from, ranges := breaking(t, server, 5<<18, func() { server.put(t, "2026/july.csv", after) })
+	from, ranges := breaking(t, server, 5<<18, func() { server.Put(t, "2026/july.csv", after) })
 	got, err := fetchBucket(t, from)
 	if err != nil || !bytes.Equal(got, after) {
 		t.Fatalf("got %d of %d bytes, %v", len(got), len(after), err)
@@ -204,5 +140,29 @@ func testChangedObject(t *testing.T, server *bucketServer, before []byte) {
 	if len(*ranges) != 3 {
 		t.Errorf("asked for %s", fmt.Sprint(*ranges))
 	}
-	server.put(t, "2026/july.csv", before)
+	server.Put(t, "2026/july.csv", before)
+}
+
+func testUnchangedObject(t *testing.T, server *bucketServer, before []byte) {
+	from := server.source()
+	_, known, err := FetchNew(t.Context(), from, Version{}, t.TempDir())
+	if err != nil || known.ETag == "" {
+		t.Fatalf("got version %+v, %v", known, err)
+	}
+	dir := t.TempDir()
+	if _, _, err := FetchNew(t.Context(), from, known, dir); !errors.Is(err, ErrUnchanged) {
+		t.Errorf("got %v, want %v", err, ErrUnchanged)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("%d files were left, %v", len(left), err)
+	}
+	server.Put(t, "2026/july.csv", before[1:])
+	path, now, err := FetchNew(t.Context(), from, known, dir)
+	if err != nil || now == known {
+		t.Fatalf("got version %+v, %v", now, err)
+	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, before[1:]) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	server.Put(t, "2026/july.csv", before)
 }
