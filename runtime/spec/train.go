@@ -53,6 +53,9 @@ type Repository struct {
 	// takes as a password. It is read whenever it is needed, as the kubelet
 	// renews it. Empty: the registry asks for none.
 	TokenFile string `json:"tokenFile,omitempty"`
+	// CredentialsFile is a Docker configuration with credentials for this
+	// registry. It need not be there until the registry asks for some.
+	CredentialsFile string `json:"credentialsFile,omitempty"`
 }
 
 // What a pod needs to be known by a registry that takes the tokens of

@@ -15,6 +15,7 @@ import (
 
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
@@ -77,9 +78,14 @@ func (e *NotFoundError) Error() string {
 // explain says in words what a call to the registry met.
 func (c *client) explain(ctx context.Context, err error) error {
 	var response *errcode.ErrorResponse
+	var credentials *CredentialsError
 	switch {
 	case err == nil || isClear(err):
 		return err
+	case errors.As(err, &credentials):
+		return credentials
+	case errors.Is(err, auth.ErrBasicCredentialNotFound):
+		return &RefusedError{Repository: c.name, Status: http.StatusUnauthorized, Words: "it asks for a user and a password"}
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("talking to registry %s: %w", c.host(), context.Cause(ctx))
 	case errors.As(err, &response):

@@ -81,11 +81,17 @@ func newClient(repo spec.Repository) (*client, error) {
 const tokenUser = "serviceaccount"
 
 // credential is what the registry, and what issues tokens for it, are told of the
-// pod. Nobody else is told, wherever a registry may refer to: another one is
-// asked for what it gives to everyone. The file is read each time, as it changes.
+// pod: what a Secret of the user's has for it, or the pod's own token. Nobody else
+// is told, wherever a registry may refer to: another one is asked for what it
+// gives to everyone. The files are read each time, as they change.
 func credential(repo spec.Repository, host string) auth.CredentialFunc {
-	return func(_ context.Context, asking string) (auth.Credential, error) {
-		if repo.TokenFile == "" || asking != host {
+	return func(ctx context.Context, asking string) (auth.Credential, error) {
+		switch {
+		case asking != host:
+			return auth.EmptyCredential, nil
+		case repo.CredentialsFile != "":
+			return configured(repo.CredentialsFile)(ctx, asking)
+		case repo.TokenFile == "":
 			return auth.EmptyCredential, nil
 		}
 		token, err := os.ReadFile(repo.TokenFile)
