@@ -12,7 +12,7 @@ USER 65532:65532
 ENTRYPOINT ["/manager"]
 
 FROM scratch AS runtime
-# The program runtime, and trainer and server, which are links to it.
+# The program runtime, and trainer, server and follower, which are links to it.
 COPY bin/image/runtime/ /
 # collective, which connects the workers of a run, with its libraries.
 COPY bin/gloo/ /

@@ -132,6 +132,7 @@ binaries: $(OPENBLAS)/libopenblas.a $(GLOO)/collective ## Build the binaries tha
 	$(BUILD_OPENBLAS) -o bin/image/runtime/ ./cmd/runtime
 	ln -sf runtime bin/image/runtime/trainer
 	ln -sf runtime bin/image/runtime/server
+	ln -sf runtime bin/image/runtime/follower
 
 $(OPENBLAS)/libopenblas.a: hack/openblas
 	hack/openblas $(OPENBLAS)

@@ -1,4 +1,4 @@
-// Command runtime is trainer and server in one program, as the runtime image has
+// Command runtime is trainer, server and follower in one program, as the runtime image has
 // it: which one it is follows from the name that it is called by. Their larger
 // parts, OpenBLAS and Go's own runtime, are in the image once that way.
 package main
@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	follower "trainyard.dev/trainyard/cmd/follower/app"
 	server "trainyard.dev/trainyard/cmd/server/app"
 	trainer "trainyard.dev/trainyard/cmd/trainer/app"
 )
@@ -21,8 +22,10 @@ func main() {
 		os.Exit(trainer.Main(version))
 	case "server":
 		os.Exit(server.Main())
+	case "follower":
+		os.Exit(follower.Main())
 	default:
-		fmt.Fprintf(os.Stderr, "%s: call this program by the name trainer or server\n", name)
+		fmt.Fprintf(os.Stderr, "%s: call this program by the name trainer, server or follower\n", name)
 		os.Exit(2)
 	}
 }

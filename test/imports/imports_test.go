@@ -76,7 +76,7 @@ func TestImportRules(t *testing.T) {
 		{"the contract is the standard library's", ours("runtime/spec"), []string{}, nil},
 		{"the numbers need gonum only", ours("runtime/nn"), []string{"gonum.org/v1/gonum", "gonum.org/v1/netlib"}, nil},
 		{"decisions depend on their arguments", ours("controllers/scaling", "controllers/routing"), []string{}, nil},
-		{"pods know nothing of Kubernetes", ours("runtime", "cmd/runtime", "cmd/trainer", "cmd/server"), nil, append(ours("api", "controllers"), "k8s.io", "sigs.k8s.io")},
+		{"pods know nothing of Kubernetes", ours("runtime", "cmd/runtime", "cmd/trainer", "cmd/server", "cmd/follower"), nil, append(ours("api", "controllers"), "k8s.io", "sigs.k8s.io")},
 		{"the gateway decides nothing", ours("gateway", "cmd/gateway"), nil, append(ours("controllers/modelservice", "controllers/trainingjob", "controllers/scaling"), "sigs.k8s.io/controller-runtime")},
 		{"tokens depend on no controller", ours("tokens"), nil, ours("api", "controllers", "gateway")},
 		{"the controllers are apart", ours("controllers/trainingjob"), nil, ours("controllers/modelservice")},
