@@ -39,6 +39,11 @@ const (
 	TrainingJobLabel = "trainyard.dev/training-job"
 	// ModelServiceLabel names the ModelService that an object belongs to.
 	ModelServiceLabel = "trainyard.dev/model-service"
+	// FollowerLabel names the ModelService for which a pod looks at an address. It
+	// is another label, as the Service's endpoints are chosen by the one above.
+	FollowerLabel = "trainyard.dev/follower"
+	// SourceLabel of such a pod is the fingerprint of the address.
+	SourceLabel = "trainyard.dev/source"
 )
 
 // What the operator says to the gateway, in the EndpointSlice that it makes for

@@ -3,6 +3,8 @@ package v1alpha1
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"trainyard.dev/trainyard/runtime/spec"
 )
 
 // ModelService is a name that programs in the cluster call for predictions:
@@ -70,11 +72,18 @@ type ModelServiceSpec struct {
 	Stopped bool `json:"stopped,omitempty"`
 }
 
-// ModelSource is where the model comes from: one of trainingJob and
-// trainingJobs.
+// ModelSource is where the model comes from: exactly one of trainingJob,
+// trainingJobs, oci, https, s3 and persistentVolumeClaim.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.trainingJob) || has(self.trainingJobs)",message="name a source for the model, for example trainingJob: {name: iris}"
-// +kubebuilder:validation:XValidation:rule="!has(self.trainingJob) || !has(self.trainingJobs)",message="name one source for the model, trainingJob or trainingJobs, not both"
+// A TrainingJob is followed as soon as it publishes. The other four are
+// addresses, at which a pod in the service's namespace looks every pollInterval;
+// what it finds there it opens, and checks that it takes and gives what the model
+// does that is served, before any server hears of it. An ONNX file is pushed to
+// the cluster's registry, so that it has a digest and can't change.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.trainingJob), has(self.trainingJobs), has(self.oci), has(self.https), has(self.s3), has(self.persistentVolumeClaim)].exists_one(given, given)",message="name a source for the model, exactly one of trainingJob, trainingJobs, oci, https, s3 and persistentVolumeClaim, for example trainingJob: {name: iris}"
+// +kubebuilder:validation:XValidation:rule="!has(self.pollInterval) || !(has(self.trainingJob) || has(self.trainingJobs))",message="pollInterval is for addresses: oci, https, s3 and persistentVolumeClaim; a TrainingJob is followed as soon as it publishes"
+// +kubebuilder:validation:XValidation:rule="!has(self.pollInterval) || duration(self.pollInterval) == duration('0s') || (duration(self.pollInterval) >= duration('1s') && duration(self.pollInterval) <= duration('24h'))",message="pollInterval must be from 1s to 24h, or 0s to look once"
 type ModelSource struct {
 	// trainingJob serves the model that a TrainingJob of the same namespace
 	// published. The service waits until there is one.
@@ -89,6 +98,54 @@ type ModelSource struct {
 	// +optional
 	TrainingJobs *TrainingJobSelection `json:"trainingJobs,omitempty"`
 
+	// oci serves a model in an OCI registry: one that a TrainingJob published, or
+	// any artifact whose layers are titled model.onnx and, if there are, the files
+	// beside it. A tag is followed. Example: {reference:
+	// registry.example.com/models/iris:production}.
+	//
+	// +optional
+	OCI *OCISource `json:"oci,omitempty"`
+
+	// https serves an ONNX file on a web server. Example: {url:
+	// https://models.example.com/iris.onnx}.
+	//
+	// +optional
+	HTTPS *spec.HTTPSSource `json:"https,omitempty"`
+
+	// s3 serves an ONNX file in a bucket, at Amazon or at any other server that
+	// speaks its protocol. Example: {bucket: models, key: iris.onnx, region:
+	// eu-central-1, credentialsSecret: {name: s3}}.
+	//
+	// +optional
+	S3 *spec.S3Source `json:"s3,omitempty"`
+
+	// persistentVolumeClaim serves an ONNX file on a volume, which is mounted
+	// read-only. Write a new file under another name first and rename it, so that
+	// half of it is never read. Example: {claimName: models, path:
+	// production/iris.onnx}.
+	//
+	// +optional
+	PersistentVolumeClaim *spec.ClaimReference `json:"persistentVolumeClaim,omitempty"`
+
+	// pollInterval is how often to look whether there is another model at an
+	// address, from 1s to 24h. Looking costs a request that transfers nothing, if
+	// nothing changed. With 0s, the address is looked at once, and again only when
+	// spec.model changes; then no pod stays behind to look, which lets go of a
+	// volume that others need. Default: 1m. Example: 10m.
+	//
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	PollInterval *metav1.Duration `json:"pollInterval,omitempty"`
+
+	// newContract admits a model even if its inputs or outputs aren't those of the
+	// one that is served. Without it, such a model is refused, as those who call
+	// the service don't know of it. Default: false.
+	//
+	// +optional
+	NewContract bool `json:"newContract,omitempty"`
+
 	// digest pins the model: this one is served, whatever else is published.
 	// Taking it out follows the newest again. Its TrainingJob may be gone, if
 	// another of the same name, or the model served before, tells the
@@ -97,6 +154,32 @@ type ModelSource struct {
 	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
 	// +optional
 	Digest string `json:"digest,omitempty"`
+}
+
+// OCISource names a model in an OCI registry.
+type OCISource struct {
+	// reference is registry/repository with a tag, which is followed, or with a
+	// digest, which never changes. Example:
+	// registry.example.com/models/iris:production.
+	//
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$') && (self.contains('@') || self.matches(':[^/]*$'))",message="reference must be registry/repository:tag or registry/repository@sha256:..., for example registry.example.com/models/iris:production"
+	// +required
+	Reference string `json:"reference"`
+
+	// credentialsSecret names a Secret of type kubernetes.io/dockerconfigjson in
+	// the same namespace. Default: none, and for the registry that TrainingJobs
+	// publish to, what the pod itself may read. Make one with: kubectl create
+	// secret docker-registry NAME --docker-server=registry.example.com
+	// --docker-username=... --docker-password=....
+	//
+	// +optional
+	CredentialsSecret *spec.SecretName `json:"credentialsSecret,omitempty"`
+
+	// plainHTTP is for registries that don't speak TLS. Default: false.
+	//
+	// +optional
+	PlainHTTP bool `json:"plainHTTP,omitempty"`
 }
 
 // TrainingJobSelection picks the newest model among those of several
@@ -275,6 +358,11 @@ type ModelServiceStatus struct {
 	// +optional
 	Model *PublishedModel `json:"model,omitempty"`
 
+	// source is the address where model was found, if spec.model names one.
+	//
+	// +optional
+	Source *SourceStatus `json:"source,omitempty"`
+
 	// versions tells which pods hold which model, while there are pods.
 	//
 	// +listType=map
@@ -297,6 +385,25 @@ type ModelServiceStatus struct {
 	//
 	// +optional
 	ColdStart *ColdStart `json:"coldStart,omitempty"`
+}
+
+// SourceStatus is an address where a model was found.
+type SourceStatus struct {
+	// name of the address. Example: s3://models/iris.onnx at minio.storage:9000.
+	//
+	// +required
+	Name string `json:"name"`
+
+	// found is when the model was first seen there.
+	//
+	// +required
+	Found metav1.Time `json:"found"`
+
+	// fingerprint tells whether spec.model still asks for this address in the same
+	// way.
+	//
+	// +required
+	Fingerprint string `json:"fingerprint"`
 }
 
 // VersionStatus is a model and those who have it.
@@ -394,6 +501,12 @@ const (
 	// ReasonModelNotGoodEnough: models are there, and none meets spec.model's
 	// requirement.
 	ReasonModelNotGoodEnough = "ModelNotGoodEnough"
+	// ReasonLooking: the pod that looks at an address for a model has not told of
+	// one yet.
+	ReasonLooking = "Looking"
+	// ReasonFollowerFailing: the pod that looks at an address for models can't
+	// start or doesn't stay up.
+	ReasonFollowerFailing = "FollowerFailing"
 	// ReasonStarting: pods are starting.
 	ReasonStarting = "Starting"
 	// ReasonScaling: the number of pods is changing.

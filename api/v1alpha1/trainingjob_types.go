@@ -363,6 +363,17 @@ type PublishedModel struct {
 	Parameters int64 `json:"parameters,omitempty"`
 }
 
+// Published is a model that a pod pushed, or found.
+func Published(model *spec.Model) *PublishedModel {
+	return &PublishedModel{
+		Reference:   model.Reference,
+		Digest:      model.Digest,
+		ShortDigest: spec.ServedModel{Digest: model.Digest}.Version(),
+		Bytes:       model.Bytes,
+		Parameters:  model.Parameters,
+	}
+}
+
 // Conditions of a TrainingJob.
 const (
 	// TrainingJobProgressing is true while the run is under way.

@@ -60,7 +60,7 @@ type options struct {
 
 func parseFlags() options {
 	var o options
-	pflag.StringVar(&o.runtimeImage, "runtime-image", "trainyard/runtime:dev", "image that holds the trainer and the server")
+	pflag.StringVar(&o.runtimeImage, "runtime-image", "trainyard/runtime:dev", "image that holds the trainer, the server and the follower")
 	pflag.StringVar(&o.registry.Name, "registry", "registry.trainyard-system.svc:5000/models", "host[:port]/path of the OCI registry that models are pushed to, as pods reach it")
 	pflag.BoolVar(&o.registry.PlainHTTP, "registry-plain-http", false, "the registry does not speak TLS")
 	pflag.StringVar(&o.tokenAddress, "registry-token-address", "", "where tokens for the registry are issued, if it is one that asks for them, as that of config/registry does; empty: nowhere")
@@ -119,6 +119,7 @@ func run() error {
 		Gateways: pods,
 		Now:      time.Now,
 
+		Followers:        pods,
 		GatewayNamespace: o.gatewayNamespace,
 	}
 	if err := services.SetupWithManager(ctx, mgr); err != nil {

@@ -38,6 +38,8 @@ type child struct {
 	// since, if set, is the resourceVersion that the decision was made on: the
 	// object is left alone if anyone changed it since.
 	since string
+	// scaled is the Deployment whose replicas the scaler decides.
+	scaled bool
 }
 
 // childrenOf are the service's objects, in the order in which they are made.
@@ -51,7 +53,7 @@ func (r *Reconciler) childrenOf(service *v1alpha1.ModelService, seen observation
 		return nil, err
 	}
 	name := metav1.ObjectMeta{Name: service.Name, Namespace: service.Namespace}
-	deployment := child{live: &appsv1.Deployment{ObjectMeta: name}, desired: servers}
+	deployment := child{live: &appsv1.Deployment{ObjectMeta: name}, desired: servers, scaled: true}
 	if seen.decision.Replicas == 0 && seen.deployment != nil {
 		deployment.since = seen.deployment.ResourceVersion
 	}
@@ -101,8 +103,8 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ModelService, 
 		return obstacle{}, fmt.Errorf("encoding %s: %w", kind, err)
 	}
 	now := application{sha256.Sum256(wanted), versionOf(child.live)}
-	record := r.memory.of(client.ObjectKeyFromObject(service))
-	if exists && record.applied[kind] == now {
+	record, key := r.memory.of(client.ObjectKeyFromObject(service)), kind+"/"+child.live.GetName()
+	if exists && record.applied[key] == now {
 		return obstacle{}, nil
 	}
 	deployment, isDeployment := child.desired.(*appsapply.DeploymentApplyConfiguration)
@@ -116,8 +118,8 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ModelService, 
 	case err != nil:
 		return obstacle{}, fmt.Errorf("applying %s %s: %w", kind, child.live.GetName(), err)
 	}
-	record.applied[kind] = now
-	if isDeployment && deployment.Generation != nil {
+	record.applied[key] = now
+	if child.scaled && isDeployment && deployment.Generation != nil {
 		record.written = *deployment.Generation
 	}
 	return obstacle{}, nil

@@ -147,19 +147,10 @@ func podSpec(service *v1alpha1.ModelService, runtime Runtime) (*coreapply.PodSpe
 	if err != nil {
 		return nil, err
 	}
-	if runtime.Registry.TokenFile != "" {
-		server.WithVolumeMounts(coreapply.VolumeMount().WithName(registryTokenVolume).WithMountPath(spec.RegistryTokenDirectory).WithReadOnly(true))
-		pod.WithVolumes(registryToken())
-	}
-	pod.WithAutomountServiceAccountToken(false).
-		WithEnableServiceLinks(false).
+	withRegistryToken(pod, server, runtime.Registry)
+	withPullCredentials(pod, server, service.Spec.Model.OCI)
+	restricted(pod).
 		WithTerminationGracePeriodSeconds(60).
-		WithSecurityContext(coreapply.PodSecurityContext().
-			WithRunAsNonRoot(true).
-			WithRunAsUser(65532).
-			WithRunAsGroup(65532).
-			WithFSGroup(65532).
-			WithSeccompProfile(coreapply.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
 		WithContainers(server).
 		WithVolumes(
 			coreapply.Volume().WithName("config").WithConfigMap(
@@ -169,15 +160,40 @@ func podSpec(service *v1alpha1.ModelService, runtime Runtime) (*coreapply.PodSpe
 	return pod, nil
 }
 
-const registryTokenVolume = "registry-token"
-
-// registryToken is what the registry knows the pod by. It opens nothing else.
-func registryToken() *coreapply.VolumeApplyConfiguration {
-	return coreapply.Volume().WithName(registryTokenVolume).WithProjected(coreapply.ProjectedVolumeSource().
+// withRegistryToken shows a pod what the registry knows it by, if it asks for
+// that. It opens nothing else.
+func withRegistryToken(pod *coreapply.PodSpecApplyConfiguration, container *coreapply.ContainerApplyConfiguration, registry spec.Repository) {
+	if registry.TokenFile == "" {
+		return
+	}
+	const volume = "registry-token"
+	container.WithVolumeMounts(coreapply.VolumeMount().WithName(volume).WithMountPath(spec.RegistryTokenDirectory).WithReadOnly(true))
+	pod.WithVolumes(coreapply.Volume().WithName(volume).WithProjected(coreapply.ProjectedVolumeSource().
 		WithSources(coreapply.VolumeProjection().WithServiceAccountToken(coreapply.ServiceAccountTokenProjection().
 			WithAudience(spec.RegistryAudience).
 			WithExpirationSeconds(spec.RegistryTokenSeconds).
-			WithPath(spec.RegistryTokenKey))))
+			WithPath(spec.RegistryTokenKey)))))
+}
+
+// restricted is a pod as the restricted Pod Security Standard wants it, without
+// a token for the API server.
+func restricted(pod *coreapply.PodSpecApplyConfiguration) *coreapply.PodSpecApplyConfiguration {
+	return pod.WithAutomountServiceAccountToken(false).
+		WithEnableServiceLinks(false).
+		WithSecurityContext(coreapply.PodSecurityContext().
+			WithRunAsNonRoot(true).
+			WithRunAsUser(65532).
+			WithRunAsGroup(65532).
+			WithFSGroup(65532).
+			WithSeccompProfile(coreapply.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault)))
+}
+
+// unprivileged is what such a pod's container may do.
+func unprivileged() *coreapply.SecurityContextApplyConfiguration {
+	return coreapply.SecurityContext().
+		WithAllowPrivilegeEscalation(false).
+		WithReadOnlyRootFilesystem(true).
+		WithCapabilities(coreapply.Capabilities().WithDrop("ALL"))
 }
 
 // spreadOver asks that pods be spread over nodes or zones, if there is room.
@@ -237,10 +253,7 @@ func serverOf(service *v1alpha1.ModelService, image string) (*coreapply.Containe
 			WithTimeoutSeconds(5).
 			WithFailureThreshold(6)).
 		WithResources(serverResources(service)).
-		WithSecurityContext(coreapply.SecurityContext().
-			WithAllowPrivilegeEscalation(false).
-			WithReadOnlyRootFilesystem(true).
-			WithCapabilities(coreapply.Capabilities().WithDrop("ALL"))).
+		WithSecurityContext(unprivileged()).
 		WithVolumeMounts(
 			coreapply.VolumeMount().WithName("config").WithMountPath(configDirectory).WithReadOnly(true),
 			coreapply.VolumeMount().WithName("cache").WithMountPath(cacheDirectory)), nil

@@ -58,9 +58,11 @@ type Reconciler struct {
 	Recorder events.EventRecorder
 	// Runtime says what the pods run.
 	Runtime Runtime
-	// Servers talks to the pods, and Gateways to those of the gateway.
-	Servers  Servers
-	Gateways Gateways
+	// Servers talks to the pods, Followers to those that look at an address, and
+	// Gateways to those of the gateway.
+	Servers   Servers
+	Followers Followers
+	Gateways  Gateways
 	// GatewayNamespace is where the gateway's pods are.
 	GatewayNamespace string
 	// Now is the clock.
@@ -131,7 +133,7 @@ func (r *Reconciler) servicesOfPod(ctx context.Context, pod client.Object) []rec
 	if r.isGateway(pod) {
 		return r.allServices(ctx)
 	}
-	name := pod.GetLabels()[v1alpha1.ModelServiceLabel]
+	name := cmp.Or(pod.GetLabels()[v1alpha1.ModelServiceLabel], pod.GetLabels()[v1alpha1.FollowerLabel])
 	if name == "" {
 		return nil
 	}
@@ -186,9 +188,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if seen.obstacle, err = r.bringFollower(ctx, service, seen.address); err != nil {
+		return again(err)
+	}
 	if seen.resolution.model != nil {
-		if seen.obstacle, err = r.bring(ctx, service, &seen); err != nil {
+		blocked, err := r.bring(ctx, service, &seen)
+		if err != nil {
 			return again(err)
+		}
+		if blocked.reason != "" {
+			seen.obstacle = blocked
 		}
 		r.teach(ctx, service, seen)
 	}
@@ -222,10 +231,10 @@ func (r *Reconciler) bring(ctx context.Context, service *v1alpha1.ModelService, 
 }
 
 // pause is when to look again, for what no watch tells: the pods' load, and
-// whether an obstacle is gone. A service without a model waits for its
-// TrainingJob, which is watched.
+// whether an obstacle is gone, and what is at an address. A service without a
+// model waits for its TrainingJob, which is watched.
 func pause(seen observation) time.Duration {
-	if seen.resolution.model == nil {
+	if seen.resolution.model == nil && seen.address == nil {
 		return 0
 	}
 	return samplePeriod
@@ -237,7 +246,12 @@ func (r *Reconciler) observe(ctx context.Context, service *v1alpha1.ModelService
 	if err != nil {
 		return seen, err
 	}
-	seen.resolution = resolve(service, jobs)
+	seen.address = addressOf(service, r.Runtime.Registry)
+	lookout, err := r.lookAt(ctx, service, seen.address)
+	if err != nil {
+		return seen, err
+	}
+	seen.resolution = resolve(service, jobs, seen.address, lookout)
 	var deployment appsv1.Deployment
 	err = r.Client.Get(ctx, client.ObjectKeyFromObject(service), &deployment)
 	if client.IgnoreNotFound(err) != nil {
@@ -265,6 +279,9 @@ func (r *Reconciler) trainingJobs(ctx context.Context, service *v1alpha1.ModelSe
 			return nil, fmt.Errorf("listing the TrainingJobs that ModelService %s selects: %w", service.Name, err)
 		}
 		return jobs.Items, nil
+	}
+	if service.Spec.Model.TrainingJob == nil {
+		return nil, nil
 	}
 	var training v1alpha1.TrainingJob
 	name := service.Spec.Model.TrainingJob.Name

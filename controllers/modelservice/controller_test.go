@@ -87,6 +87,7 @@ type bench struct {
 	recorder  *events.FakeRecorder
 	pods      *pods
 	gateways  *gateways
+	followers *followers
 	writes    int
 	now       time.Time
 }
@@ -95,8 +96,8 @@ func newBench(t *testing.T) *bench {
 	b := &bench{
 		t: t, namespace: server.Namespace(t), recorder: events.NewFakeRecorder(100),
 		pods:     &pods{models: map[string]spec.ModelStatus{}, stats: map[string]spec.Stats{}},
-		gateways: &gateways{reports: map[string]routing.Report{}},
-		now:      time.Now(),
+		gateways: &gateways{reports: map[string]routing.Report{}}, followers: &followers{},
+		now: time.Now(),
 	}
 	counting := interceptor.NewClient(server.Client, interceptor.Funcs{
 		Apply: func(ctx context.Context, c client.WithWatch, object runtime.ApplyConfiguration, options ...client.ApplyOption) error {
@@ -128,7 +129,7 @@ func newBench(t *testing.T) *bench {
 		},
 	})
 	b.Reconciler = &Reconciler{
-		Client: counting, Reader: server.Client, Recorder: b.recorder, Servers: b.pods, Gateways: b.gateways, GatewayNamespace: b.namespace,
+		Client: counting, Reader: server.Client, Recorder: b.recorder, Servers: b.pods, Followers: b.followers, Gateways: b.gateways, GatewayNamespace: b.namespace,
 		Runtime: Runtime{Image: "runtime:test", Registry: spec.Repository{Name: "registry:5000/models", PlainHTTP: true, TokenFile: podToken}},
 		Now:     func() time.Time { return b.now },
 	}
@@ -438,7 +439,31 @@ func TestSchemaRefuses(t *testing.T) {
 		message string
 	}{
 		{"no source", func(s *v1alpha1.ModelService) { s.Spec.Model.TrainingJob = nil }, "name a source for the model"},
-		{"two sources", func(s *v1alpha1.ModelService) { s.Spec.Model.TrainingJobs = &v1alpha1.TrainingJobSelection{} }, "not both"},
+		{"two sources", func(s *v1alpha1.ModelService) { s.Spec.Model.TrainingJobs = &v1alpha1.TrainingJobSelection{} }, "exactly one of trainingJob, trainingJobs, oci,"},
+		{"a TrainingJob and an address", func(s *v1alpha1.ModelService) {
+			s.Spec.Model.HTTPS = &spec.HTTPSSource{URL: "https://example.com/iris.onnx"}
+		}, "exactly one of"},
+		{"an address without TLS", func(s *v1alpha1.ModelService) {
+			s.Spec.Model = v1alpha1.ModelSource{HTTPS: &spec.HTTPSSource{URL: "http://example.com/iris.onnx"}}
+		}, "starts with https://"},
+		{"a path out of the volume", func(s *v1alpha1.ModelService) {
+			s.Spec.Model = v1alpha1.ModelSource{PersistentVolumeClaim: &spec.ClaimReference{ClaimName: "models", Path: "../iris.onnx"}}
+		}, "stays inside it"},
+		{"a reference without a tag", func(s *v1alpha1.ModelService) {
+			s.Spec.Model = v1alpha1.ModelSource{OCI: &v1alpha1.OCISource{Reference: "registry.example.com:5000/models/iris"}}
+		}, "reference must be registry/repository:tag"},
+		{"a reference without a registry", func(s *v1alpha1.ModelService) {
+			s.Spec.Model = v1alpha1.ModelSource{OCI: &v1alpha1.OCISource{Reference: "iris:v1"}}
+		}, "reference must be registry/repository:tag"},
+		{"a digest that is too short", func(s *v1alpha1.ModelService) {
+			s.Spec.Model = v1alpha1.ModelSource{OCI: &v1alpha1.OCISource{Reference: "registry.example.com/iris@sha256:12"}}
+		}, "reference must be registry/repository:tag"},
+		{"looking all the time", func(s *v1alpha1.ModelService) {
+			s.Spec.Model = v1alpha1.ModelSource{OCI: &v1alpha1.OCISource{Reference: "registry.example.com/iris:v1"}, PollInterval: &metav1.Duration{Duration: time.Millisecond}}
+		}, "pollInterval must be from 1s to 24h, or 0s to look once"},
+		{"looking at a TrainingJob", func(s *v1alpha1.ModelService) {
+			s.Spec.Model.PollInterval = &metav1.Duration{Duration: time.Minute}
+		}, "pollInterval is for addresses"},
 		{"a digest that is none", func(s *v1alpha1.ModelService) { s.Spec.Model.Digest = "sha256:1" }, "spec.model.digest"},
 		{"a requirement of nothing", func(s *v1alpha1.ModelService) {
 			s.Spec.Model = v1alpha1.ModelSource{TrainingJobs: &v1alpha1.TrainingJobSelection{Require: &v1alpha1.MetricRequirement{Metric: "Loss"}}}

@@ -21,20 +21,26 @@ type resolution struct {
 	// reason and message say what the service waits for. They can be set
 	// beside a model: the one that was served before goes on being served.
 	reason, message string
+	// source is the address where model is from; nil: it is from a TrainingJob.
+	source *v1alpha1.SourceStatus
 }
 
 // resolve tells which model to serve. jobs are the TrainingJobs that the spec
-// names or selects; what was served until now goes on being served while they
-// have none.
-func resolve(service *v1alpha1.ModelService, jobs []v1alpha1.TrainingJob) resolution {
+// names or selects, and lookout is what is known of the address that it names;
+// what was served until now goes on being served while they have none.
+func resolve(service *v1alpha1.ModelService, jobs []v1alpha1.TrainingJob, at *address, l lookout) resolution {
 	var found resolution
-	if selection := service.Spec.Model.TrainingJobs; selection != nil {
+	repository := ""
+	switch selection := service.Spec.Model.TrainingJobs; {
+	case at != nil:
+		found, repository = resolveAddress(service, at, l), at.what.Repository.Name
+	case selection != nil:
 		found = resolveNewest(service, selection, jobs)
-	} else {
+	default:
 		found = resolveNamed(service, jobs)
 	}
 	if digest := service.Spec.Model.Digest; digest != "" {
-		return pinned(service, digest, found, jobs)
+		return pinned(service, digest, found, jobs, repository)
 	}
 	return found
 }
@@ -44,7 +50,7 @@ func resolveNamed(service *v1alpha1.ModelService, jobs []v1alpha1.TrainingJob) r
 	name := service.Spec.Model.TrainingJob.Name
 	before := service.Status.Model
 	if len(jobs) == 0 {
-		return resolution{before, v1alpha1.ReasonTrainingJobMissing, fmt.Sprintf(
+		return resolution{model: before, reason: v1alpha1.ReasonTrainingJobMissing, message: fmt.Sprintf(
 			"there is no TrainingJob %s/%s, which spec.model names; the service waits for it", service.Namespace, name)}
 	}
 	training := &jobs[0]
@@ -53,10 +59,10 @@ func resolveNamed(service *v1alpha1.ModelService, jobs []v1alpha1.TrainingJob) r
 		return resolution{model: training.Status.Model}
 	case meta.IsStatusConditionTrue(training.Status.Conditions, v1alpha1.TrainingJobFailed):
 		failed := meta.FindStatusCondition(training.Status.Conditions, v1alpha1.TrainingJobFailed)
-		return resolution{before, v1alpha1.ReasonTrainingJobFailed, fmt.Sprintf(
+		return resolution{model: before, reason: v1alpha1.ReasonTrainingJobFailed, message: fmt.Sprintf(
 			"TrainingJob %s failed, so there is no model to serve: %s", name, failed.Message)}
 	}
-	return resolution{before, v1alpha1.ReasonTrainingJobRunning, fmt.Sprintf(
+	return resolution{model: before, reason: v1alpha1.ReasonTrainingJobRunning, message: fmt.Sprintf(
 		"waiting for the model of TrainingJob %s, which is %s", name, stateOf(training))}
 }
 
@@ -72,13 +78,13 @@ func resolveNewest(service *v1alpha1.ModelService, selection *v1alpha1.TrainingJ
 	}
 	switch {
 	case len(jobs) == 0:
-		return resolution{before, v1alpha1.ReasonTrainingJobMissing, fmt.Sprintf(
+		return resolution{model: before, reason: v1alpha1.ReasonTrainingJobMissing, message: fmt.Sprintf(
 			"there is no TrainingJob in namespace %s with labels %s; the service waits for one", service.Namespace, selector)}
 	case len(published) == 0:
-		return resolution{before, v1alpha1.ReasonTrainingJobRunning, fmt.Sprintf(
+		return resolution{model: before, reason: v1alpha1.ReasonTrainingJobRunning, message: fmt.Sprintf(
 			"waiting for the first model of the TrainingJobs with labels %s; there are %d", selector, len(jobs))}
 	}
-	return resolution{before, v1alpha1.ReasonModelNotGoodEnough, fmt.Sprintf(
+	return resolution{model: before, reason: v1alpha1.ReasonModelNotGoodEnough, message: fmt.Sprintf(
 		"no model of the TrainingJobs with labels %s is good enough: %s", selector, shortcoming(*selection.Require, &published[0]))}
 }
 
@@ -120,14 +126,14 @@ func shortcoming(requirement v1alpha1.MetricRequirement, newest *v1alpha1.Traini
 }
 
 // pinned serves one model whatever there is beside it. Where it is in the
-// registry is told by the job that published it, by what was served before, or,
-// as each job has a repository, by the model that would be served otherwise.
-func pinned(service *v1alpha1.ModelService, digest string, found resolution, jobs []v1alpha1.TrainingJob) resolution {
-	known := []*v1alpha1.PublishedModel{service.Status.Model, found.model}
+// registry is told by the address, by the job that published it, by what was
+// served before, or, as each job has a repository, by the model that would be
+// served otherwise.
+func pinned(service *v1alpha1.ModelService, digest string, found resolution, jobs []v1alpha1.TrainingJob, repository string) resolution {
+	known := []*v1alpha1.PublishedModel{found.model, service.Status.Model}
 	for i := range jobs {
 		known = append(known, jobs[i].Status.Model)
 	}
-	repository := ""
 	for _, model := range known {
 		if model == nil {
 			continue
@@ -135,12 +141,7 @@ func pinned(service *v1alpha1.ModelService, digest string, found resolution, job
 		if model.Digest == digest {
 			return resolution{model: model}
 		}
-		if repository == "" {
-			repository = repositoryOf(model.Reference)
-		}
-	}
-	if found.model != nil {
-		repository = repositoryOf(found.model.Reference)
+		repository = cmp.Or(repository, repositoryOf(model.Reference))
 	}
 	if repository == "" {
 		return found
@@ -160,16 +161,20 @@ func stateOf(training *v1alpha1.TrainingJob) string {
 	return state
 }
 
-// servedModel is the model as a server is told of it, whose repository is reached
-// as the registry is.
+// servedModel is the model as a server is told of it.
 func servedModel(service *v1alpha1.ModelService, model *v1alpha1.PublishedModel, registry spec.Repository) spec.ServedModel {
-	registry.Name = repositoryOf(model.Reference)
-	return spec.ServedModel{Name: service.Name, Repository: registry, Digest: model.Digest}
+	return spec.ServedModel{
+		Name:        service.Name,
+		Repository:  reached(service.Spec.Model.OCI, repositoryOf(model.Reference), registry),
+		Digest:      model.Digest,
+		NewContract: service.Spec.Model.NewContract,
+	}
 }
 
-// repositoryOf is a reference without its tag. A port's colon stands before
-// the last slash, a tag's after it.
+// repositoryOf is a reference without its tag and its digest. A port's colon
+// stands before the last slash, a tag's after it.
 func repositoryOf(reference string) string {
+	reference, _, _ = strings.Cut(reference, "@")
 	if colon := strings.LastIndex(reference, ":"); colon > strings.LastIndex(reference, "/") {
 		return reference[:colon]
 	}

@@ -59,7 +59,7 @@ func TestResolve(t *testing.T) {
 			if test.before != "" {
 				service.Status.Model = published(test.before)
 			}
-			got := resolve(service, test.jobs)
+			got := resolve(service, test.jobs, nil, lookout{})
 			want := ""
 			if test.model != "" {
 				want = published(test.model).Digest

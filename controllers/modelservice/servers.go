@@ -29,7 +29,13 @@ type Servers interface {
 	Stats(ctx context.Context, pod *corev1.Pod) (spec.Stats, error)
 }
 
-// HTTPServers is [Servers] and [Gateways] over HTTP.
+// Followers talks to the pods that look at an address for models.
+type Followers interface {
+	// Followed tells what the pod has found.
+	Followed(ctx context.Context, pod *corev1.Pod) (spec.Followed, error)
+}
+
+// HTTPServers is [Servers], [Followers] and [Gateways] over HTTP.
 type HTTPServers struct {
 	client *http.Client
 }
@@ -56,6 +62,13 @@ func (s *HTTPServers) Stats(ctx context.Context, pod *corev1.Pod) (spec.Stats, e
 	var stats spec.Stats
 	err := s.call(ctx, http.MethodGet, pod, spec.OperationsPort, "/stats", nil, &stats)
 	return stats, err
+}
+
+// Followed implements [Followers].
+func (s *HTTPServers) Followed(ctx context.Context, pod *corev1.Pod) (spec.Followed, error) {
+	var followed spec.Followed
+	err := s.call(ctx, http.MethodGet, pod, spec.OperationsPort, "/followed", nil, &followed)
+	return followed, err
 }
 
 // Report implements [Gateways].

@@ -20,6 +20,8 @@ import (
 // observation is all that a pass has read, and so all that status depends on.
 type observation struct {
 	resolution resolution
+	// address is where models are looked for; nil: they are a TrainingJob's.
+	address *address
 	// obstacle keeps the service's objects from being made; empty when there is
 	// none.
 	obstacle obstacle
@@ -75,6 +77,7 @@ func statusOf(service *v1alpha1.ModelService, o observation) v1alpha1.ModelServi
 	status := *service.Status.DeepCopy()
 	status.ObservedGeneration = service.Generation
 	status.Model = o.resolution.model.DeepCopy()
+	status.Source = sourceStatus(o)
 	status.Versions = versionsOf(o.pods)
 	if status.Model != nil {
 		status.URL = fmt.Sprintf("http://%s.%s.svc", service.Name, service.Namespace)
@@ -98,6 +101,15 @@ func statusOf(service *v1alpha1.ModelService, o observation) v1alpha1.ModelServi
 	}
 	sortConditions(status.Conditions)
 	return status
+}
+
+// sourceStatus is where the model was found, and when it was first seen there.
+func sourceStatus(o observation) *v1alpha1.SourceStatus {
+	source := o.resolution.source.DeepCopy()
+	if source != nil && source.Found.IsZero() {
+		source.Found = metav1.NewTime(o.now.Truncate(time.Second))
+	}
+	return source
 }
 
 // sortConditions puts Ready first, which is what people look for.
@@ -248,7 +260,12 @@ func podFailure(o observation) string {
 	if o.deployment == nil {
 		return ""
 	}
-	for _, condition := range o.deployment.Status.Conditions {
+	return refusedPods(o.deployment)
+}
+
+// refusedPods says why a Deployment gets no pods, as for a quota.
+func refusedPods(deployment *appsv1.Deployment) string {
+	for _, condition := range deployment.Status.Conditions {
 		if condition.Type == appsv1.DeploymentReplicaFailure && condition.Status == corev1.ConditionTrue {
 			return "pods can't be created: " + condition.Message
 		}

@@ -55,7 +55,7 @@ func TestReadinessAndProgress(t *testing.T) {
 		progressing                  metav1.ConditionStatus
 		progressReason, progressText string
 	}{
-		{"no model yet", observation{resolution: resolution{nil, v1alpha1.ReasonTrainingJobRunning, "waiting for the model"}},
+		{"no model yet", observation{resolution: resolution{model: nil, reason: v1alpha1.ReasonTrainingJobRunning, message: "waiting for the model"}},
 			no, v1alpha1.ReasonTrainingJobRunning, "waiting for the model", no, v1alpha1.ReasonTrainingJobRunning, ""},
 		{"an obstacle", observation{resolution: model, obstacle: obstacle{v1alpha1.ReasonNameTaken, "taken"}, decision: one},
 			no, v1alpha1.ReasonNameTaken, "taken", no, v1alpha1.ReasonNameTaken, "taken"},
@@ -77,7 +77,7 @@ func TestReadinessAndProgress(t *testing.T) {
 			yes, v1alpha1.ReasonServing, "", yes, v1alpha1.ReasonModelUnavailable, "corrupt"},
 		{"growing", observation{resolution: model, decision: scaling.Decision{Replicas: 2}, pods: []podReport{{podThat(true), has("a", spec.StateReady, "")}}},
 			yes, v1alpha1.ReasonServing, "", yes, v1alpha1.ReasonScaling, "2 pods"},
-		{"the job is gone, its model stays", observation{resolution: resolution{published("a"), v1alpha1.ReasonTrainingJobMissing, "there is no TrainingJob"}, decision: one, pods: []podReport{{podThat(true), has("a", spec.StateReady, "")}}},
+		{"the job is gone, its model stays", observation{resolution: resolution{model: published("a"), reason: v1alpha1.ReasonTrainingJobMissing, message: "there is no TrainingJob"}, decision: one, pods: []podReport{{podThat(true), has("a", spec.StateReady, "")}}},
 			yes, v1alpha1.ReasonServing, "", no, v1alpha1.ReasonTrainingJobMissing, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -149,7 +149,7 @@ func statusOf(job *v1alpha1.TrainingJob, o observation) v1alpha1.TrainingJobStat
 		status.DatasetDigest = result.result.DatasetDigest
 	}
 	if result.state == v1alpha1.StateComplete {
-		status.Model = publishedModel(result.result.Model)
+		status.Model = v1alpha1.Published(result.result.Model)
 		status.Metrics = rounded(result.result.Metrics)
 	}
 	if result.state == v1alpha1.StateComplete || result.state == v1alpha1.StateFailed {
@@ -225,16 +225,6 @@ func progressOf(o observation, result outcome, before *v1alpha1.TrainingProgress
 		after.Remaining = left.String()
 	}
 	return after
-}
-
-func publishedModel(model *spec.Model) *v1alpha1.PublishedModel {
-	return &v1alpha1.PublishedModel{
-		Reference:   model.Reference,
-		Digest:      model.Digest,
-		ShortDigest: spec.ServedModel{Digest: model.Digest}.Version(),
-		Bytes:       model.Bytes,
-		Parameters:  model.Parameters,
-	}
 }
 
 // published finds the first model that a pod left. The oldest pod wins, so

@@ -55,7 +55,14 @@ func TestDatasetLargerThanMemory(t *testing.T) {
 func writeClaim(t *testing.T, namespace, name, script string) {
 	t.Helper()
 	create(t, smallClaim(namespace, name))
-	writer := callerPod(namespace, "writer")
+	writeVolume(t, namespace, name, script)
+}
+
+// writeVolume has a pod write to the volume of a claim at /data.
+func writeVolume(t *testing.T, namespace, name, script string) {
+	t.Helper()
+	writer := callerPod(namespace, "")
+	writer.GenerateName = "writer-"
 	writer.Spec.RestartPolicy = corev1.RestartPolicyNever
 	container := &writer.Spec.Containers[0]
 	container.Command = []string{"busybox", "sh", "-c", script}

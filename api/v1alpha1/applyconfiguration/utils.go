@@ -38,12 +38,16 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ModelServiceStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ModelSource"):
 		return &apiv1alpha1.ModelSourceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("OCISource"):
+		return &apiv1alpha1.OCISourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PodTemplate"):
 		return &apiv1alpha1.PodTemplateApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PublishedModel"):
 		return &apiv1alpha1.PublishedModelApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ReplicaStatus"):
 		return &apiv1alpha1.ReplicaStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SourceStatus"):
+		return &apiv1alpha1.SourceStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TrainingJob"):
 		return &apiv1alpha1.TrainingJobApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TrainingJobReference"):

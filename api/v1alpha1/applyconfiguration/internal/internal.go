@@ -190,6 +190,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: replicas
       type:
         namedType: dev.trainyard.trainyard.api.v1alpha1.ReplicaStatus
+    - name: source
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.SourceStatus
     - name: url
       type:
         scalar: string
@@ -207,12 +210,42 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: digest
       type:
         scalar: string
+    - name: https
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.HTTPSSource
+    - name: newContract
+      type:
+        scalar: boolean
+    - name: oci
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.OCISource
+    - name: persistentVolumeClaim
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.ClaimReference
+    - name: pollInterval
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: s3
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.S3Source
     - name: trainingJob
       type:
         namedType: dev.trainyard.trainyard.api.v1alpha1.TrainingJobReference
     - name: trainingJobs
       type:
         namedType: dev.trainyard.trainyard.api.v1alpha1.TrainingJobSelection
+- name: dev.trainyard.trainyard.api.v1alpha1.OCISource
+  map:
+    fields:
+    - name: credentialsSecret
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.SecretName
+    - name: plainHTTP
+      type:
+        scalar: boolean
+    - name: reference
+      type:
+        scalar: string
 - name: dev.trainyard.trainyard.api.v1alpha1.PodTemplate
   map:
     fields:
@@ -309,6 +342,18 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: dev.trainyard.trainyard.api.v1alpha1.ScalingMetric
   scalar: string
+- name: dev.trainyard.trainyard.api.v1alpha1.SourceStatus
+  map:
+    fields:
+    - name: fingerprint
+      type:
+        scalar: string
+    - name: found
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: name
+      type:
+        scalar: string
 - name: dev.trainyard.trainyard.api.v1alpha1.TrainingJob
   map:
     fields:

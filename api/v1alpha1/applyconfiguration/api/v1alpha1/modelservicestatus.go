@@ -23,6 +23,8 @@ type ModelServiceStatusApplyConfiguration struct {
 	URL *string `json:"url,omitempty"`
 	// model is what the pods are told to serve.
 	Model *PublishedModelApplyConfiguration `json:"model,omitempty"`
+	// source is the address where model was found, if spec.model names one.
+	Source *SourceStatusApplyConfiguration `json:"source,omitempty"`
 	// versions tells which pods hold which model, while there are pods.
 	Versions []VersionStatusApplyConfiguration `json:"versions,omitempty"`
 	// replicas counts pods.
@@ -74,6 +76,14 @@ func (b *ModelServiceStatusApplyConfiguration) WithURL(value string) *ModelServi
 // If called multiple times, the Model field is set to the value of the last call.
 func (b *ModelServiceStatusApplyConfiguration) WithModel(value *PublishedModelApplyConfiguration) *ModelServiceStatusApplyConfiguration {
 	b.Model = value
+	return b
+}
+
+// WithSource sets the Source field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Source field is set to the value of the last call.
+func (b *ModelServiceStatusApplyConfiguration) WithSource(value *SourceStatusApplyConfiguration) *ModelServiceStatusApplyConfiguration {
+	b.Source = value
 	return b
 }
 

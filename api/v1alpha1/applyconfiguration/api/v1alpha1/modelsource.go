@@ -2,11 +2,22 @@
 
 package v1alpha1
 
+import (
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	spec "trainyard.dev/trainyard/runtime/spec"
+)
+
 // ModelSourceApplyConfiguration represents a declarative configuration of the ModelSource type for use
 // with apply.
 //
-// ModelSource is where the model comes from: one of trainingJob and
-// trainingJobs.
+// ModelSource is where the model comes from: exactly one of trainingJob,
+// trainingJobs, oci, https, s3 and persistentVolumeClaim.
+//
+// A TrainingJob is followed as soon as it publishes. The other four are
+// addresses, at which a pod in the service's namespace looks every pollInterval;
+// what it finds there it opens, and checks that it takes and gives what the model
+// does that is served, before any server hears of it. An ONNX file is pushed to
+// the cluster's registry, so that it has a digest and can't change.
 type ModelSourceApplyConfiguration struct {
 	// trainingJob serves the model that a TrainingJob of the same namespace
 	// published. The service waits until there is one.
@@ -15,6 +26,33 @@ type ModelSourceApplyConfiguration struct {
 	// published. Example: {selector: {matchLabels: {model: iris}}, require:
 	// {metric: ValidationAccuracy, atLeast: 0.95}}.
 	TrainingJobs *TrainingJobSelectionApplyConfiguration `json:"trainingJobs,omitempty"`
+	// oci serves a model in an OCI registry: one that a TrainingJob published, or
+	// any artifact whose layers are titled model.onnx and, if there are, the files
+	// beside it. A tag is followed. Example: {reference:
+	// registry.example.com/models/iris:production}.
+	OCI *OCISourceApplyConfiguration `json:"oci,omitempty"`
+	// https serves an ONNX file on a web server. Example: {url:
+	// https://models.example.com/iris.onnx}.
+	HTTPS *spec.HTTPSSource `json:"https,omitempty"`
+	// s3 serves an ONNX file in a bucket, at Amazon or at any other server that
+	// speaks its protocol. Example: {bucket: models, key: iris.onnx, region:
+	// eu-central-1, credentialsSecret: {name: s3}}.
+	S3 *spec.S3Source `json:"s3,omitempty"`
+	// persistentVolumeClaim serves an ONNX file on a volume, which is mounted
+	// read-only. Write a new file under another name first and rename it, so that
+	// half of it is never read. Example: {claimName: models, path:
+	// production/iris.onnx}.
+	PersistentVolumeClaim *spec.ClaimReference `json:"persistentVolumeClaim,omitempty"`
+	// pollInterval is how often to look whether there is another model at an
+	// address, from 1s to 24h. Looking costs a request that transfers nothing, if
+	// nothing changed. With 0s, the address is looked at once, and again only when
+	// spec.model changes; then no pod stays behind to look, which lets go of a
+	// volume that others need. Default: 1m. Example: 10m.
+	PollInterval *v1.Duration `json:"pollInterval,omitempty"`
+	// newContract admits a model even if its inputs or outputs aren't those of the
+	// one that is served. Without it, such a model is refused, as those who call
+	// the service don't know of it. Default: false.
+	NewContract *bool `json:"newContract,omitempty"`
 	// digest pins the model: this one is served, whatever else is published.
 	// Taking it out follows the newest again. Its TrainingJob may be gone, if
 	// another of the same name, or the model served before, tells the
@@ -41,6 +79,54 @@ func (b *ModelSourceApplyConfiguration) WithTrainingJob(value *TrainingJobRefere
 // If called multiple times, the TrainingJobs field is set to the value of the last call.
 func (b *ModelSourceApplyConfiguration) WithTrainingJobs(value *TrainingJobSelectionApplyConfiguration) *ModelSourceApplyConfiguration {
 	b.TrainingJobs = value
+	return b
+}
+
+// WithOCI sets the OCI field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OCI field is set to the value of the last call.
+func (b *ModelSourceApplyConfiguration) WithOCI(value *OCISourceApplyConfiguration) *ModelSourceApplyConfiguration {
+	b.OCI = value
+	return b
+}
+
+// WithHTTPS sets the HTTPS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the HTTPS field is set to the value of the last call.
+func (b *ModelSourceApplyConfiguration) WithHTTPS(value spec.HTTPSSource) *ModelSourceApplyConfiguration {
+	b.HTTPS = &value
+	return b
+}
+
+// WithS3 sets the S3 field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the S3 field is set to the value of the last call.
+func (b *ModelSourceApplyConfiguration) WithS3(value spec.S3Source) *ModelSourceApplyConfiguration {
+	b.S3 = &value
+	return b
+}
+
+// WithPersistentVolumeClaim sets the PersistentVolumeClaim field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PersistentVolumeClaim field is set to the value of the last call.
+func (b *ModelSourceApplyConfiguration) WithPersistentVolumeClaim(value spec.ClaimReference) *ModelSourceApplyConfiguration {
+	b.PersistentVolumeClaim = &value
+	return b
+}
+
+// WithPollInterval sets the PollInterval field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PollInterval field is set to the value of the last call.
+func (b *ModelSourceApplyConfiguration) WithPollInterval(value v1.Duration) *ModelSourceApplyConfiguration {
+	b.PollInterval = &value
+	return b
+}
+
+// WithNewContract sets the NewContract field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NewContract field is set to the value of the last call.
+func (b *ModelSourceApplyConfiguration) WithNewContract(value bool) *ModelSourceApplyConfiguration {
+	b.NewContract = &value
 	return b
 }
 
