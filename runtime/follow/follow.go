@@ -58,8 +58,8 @@ type Follower struct {
 // source is where models come from.
 type source interface {
 	// fetch brings into dir what there is now, and returns what to call when it
-	// has been judged for good. If there is what was judged last, the error is
-	// errUnchanged.
+	// has been judged for good; with an error, nil if that isn't about what is
+	// there. If there is what was judged last, the error is errUnchanged.
 	fetch(ctx context.Context, dir string) (judged func(), err error)
 	// publish makes what is in dir known under a digest.
 	publish(ctx context.Context, dir string) (spec.Model, error)
@@ -172,7 +172,7 @@ func (f *Follower) judge(ctx context.Context) (judged func(), found spec.Model, 
 	defer os.RemoveAll(dir)
 	settle, err := f.source.fetch(ctx, dir)
 	if err != nil {
-		return nil, found, err
+		return settle, found, err
 	}
 	f.does("opens what is at " + f.what.SourceName)
 	shape, err := serve.Inspect(dir)

@@ -241,10 +241,12 @@ func pemOf(server *httptest.Server) string {
 
 func TestWeb(t *testing.T) {
 	p := newPlace(t)
-	content, requests := exported(t, keras), 0
+	content, sent := exported(t, keras), 0
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		requests++
-		http.ServeContent(w, r, "", time.Date(2026, 7, requests, 0, 0, 0, 0, time.UTC), strings.NewReader(string(content)))
+		if r.Header.Get("If-Modified-Since") == "" {
+			sent++
+		}
+		http.ServeContent(w, r, "", time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC), strings.NewReader(string(content)))
 	}))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
@@ -257,7 +259,14 @@ func TestWeb(t *testing.T) {
 	// The same file is the same model, whenever and by whomever it is found.
 	p.looks(p.follower(at), first.Digest, "", "")
 	at.HTTPS.SHA256 = strings.Repeat("0", 64)
-	p.looks(p.follower(at), "", spec.ReasonSourceRefused, "but spec.model.https.sha256 is 000")
+	f := p.follower(at)
+	sent = 0
+	for range 3 {
+		p.looks(f, "", spec.ReasonSourceRefused, "but spec.model.https.sha256 is 000")
+	}
+	if sent != 1 {
+		t.Errorf("a file that isn't the one that was meant was sent %d times", sent)
+	}
 }
 
 func TestTag(t *testing.T) {

@@ -46,16 +46,22 @@ func (r *remoteFile) fetch(ctx context.Context, dir string) (judged func(), err 
 	}
 	from := remote.Source{HTTPS: r.what.HTTPS, S3: r.what.S3, Credentials: credentials, Field: field}
 	fetched, now, err := remote.FetchNew(ctx, from, r.known, r.options.Directory)
-	if errors.Is(err, remote.ErrUnchanged) {
+	judged = func() { r.known = now }
+	switch {
+	case errors.Is(err, remote.ErrUnchanged):
 		return nil, errUnchanged
-	}
-	if err != nil {
+	case err != nil && now != r.known:
+		return judged, err // all of it came, and it is not the file that was meant
+	case err != nil:
 		return nil, err
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, errors.Join(err, os.Remove(fetched))
 	}
-	return func() { r.known = now }, os.Rename(fetched, filepath.Join(dir, graphFile))
+	if err := os.Rename(fetched, filepath.Join(dir, graphFile)); err != nil {
+		return nil, err
+	}
+	return judged, nil
 }
 
 func (r *remoteFile) publish(ctx context.Context, dir string) (spec.Model, error) {

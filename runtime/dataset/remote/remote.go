@@ -100,6 +100,8 @@ func Fetch(ctx context.Context, from Source, dir string) (path string, err error
 
 // FetchNew is Fetch for someone who has the bytes of a version already: if the
 // server still has that one, it sends nothing, and the error is [ErrUnchanged].
+// With an error, now is another version than known only if it is about the bytes
+// of that version.
 func FetchNew(ctx context.Context, from Source, known Version, dir string) (path string, now Version, err error) {
 	transport, err := from.transport()
 	if err != nil {
