@@ -60,6 +60,7 @@ test-unit: prerequisites ## Run the unit and controller tests
 .PHONY: test-e2e
 test-e2e: cluster-up images ## Run the whole on the real cluster
 	hack/kueue/kueue build
+	CGO_ENABLED=0 GOFLAGS= GOWORK=off go -C hack/networkpolicies build -trimpath -o $(CURDIR)/bin/networkpolicies .
 	hack/test-e2e
 
 ##@ Benchmarks

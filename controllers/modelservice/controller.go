@@ -73,17 +73,17 @@ type Reconciler struct {
 	polled poll
 }
 
-// +kubebuilder:rbac:groups=trainyard.dev,resources=modelservices,verbs=get;list;watch
-// +kubebuilder:rbac:groups=trainyard.dev,resources=modelservices/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=trainyard.dev,resources=modelservices,verbs=list;watch
+// +kubebuilder:rbac:groups=trainyard.dev,resources=modelservices/status,verbs=update
 // +kubebuilder:rbac:groups=trainyard.dev,resources=modelservices/finalizers,verbs=update
-// +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs,verbs=list;watch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=services;configmaps,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // trainingJobField indexes ModelServices by the TrainingJob they follow, and

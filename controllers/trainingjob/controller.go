@@ -55,12 +55,12 @@ type Reconciler struct {
 	Now func() time.Time
 }
 
-// +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs,verbs=get;list;watch;delete
-// +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs,verbs=list;watch;delete
+// +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/status,verbs=update
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs/finalizers,verbs=update
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=create;patch
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=configmaps;persistentvolumeclaims,verbs=get
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch

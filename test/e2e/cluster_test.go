@@ -37,7 +37,14 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "these tests need a cluster with Trainyard in it: run make test-e2e:", err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if code == 0 && everyStory() {
+		if err := checkPermissions(context.Background()); err != nil {
+			fmt.Fprintf(os.Stderr, "the operator's permissions are not those that it needs:\n%v\n", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // newNamespace makes a namespace in which only restricted pods may run, and

@@ -50,7 +50,7 @@ func openKeys(ctx context.Context, c client.Client, name client.ObjectKey) (*tok
 	}
 	ring, err := tokens.Complete(secret.Data)
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s: %w", name, err)
+		return nil, fmt.Errorf("completing Secret %s: %w", name, err)
 	}
 	wanted, err := ring.Encode()
 	if err != nil || maps.EqualFunc(wanted, secret.Data, bytes.Equal) {

@@ -48,6 +48,10 @@ func api() component {
 		"--kubelet-certificate-authority=" + certificate("ca"),
 		"--kubelet-client-certificate=" + certificate("kube-apiserver-kubelet-client"),
 		"--kubelet-client-key=" + keyOf("kube-apiserver-kubelet-client"),
+		// What the operator asks for, which its permissions are compared with.
+		"--audit-policy-file=" + configFile("audit.yaml"),
+		"--audit-log-path=" + logFile("audit"),
+		"--audit-log-maxbackup=1",
 		// For aggregated APIs such as metrics.
 		"--requestheader-client-ca-file=" + certificate("front-proxy-ca"),
 		"--requestheader-allowed-names=front-proxy-client",
