@@ -80,6 +80,17 @@ bench-scale: cluster-up images ## Measure how a ModelService goes from zero to m
 	go build -o bin/bench-scale ./bench/scale
 	KUBECONFIG="$$($(CLUSTER) kubeconfig --path)" bin/bench-scale
 
+# A network and processes of its own: nothing leaves it, and nothing is left of
+# it. All addresses of KWOK's pods and nodes are the machine's own there.
+ALONE := unshare --net --pid --fork --kill-child --mount-proc sh -c \
+	'ip link set lo up && ip route add local 10.0.0.0/8 dev lo && exec "$$@"' alone
+
+.PHONY: bench-kwok
+bench-kwok: prerequisites ## Measure the operator with 500 TrainingJobs and 1,000 ModelServices on KWOK's nodes (BENCH_CASES, see bench/README.md)
+	mkdir -p bin/bench-kwok
+	$(BUILD) -o bin/bench-kwok/ ./bench/kwok ./cmd/manager ./cmd/gateway
+	$(ALONE) bin/bench-kwok/kwok "$$($(CLUSTER) build)" "$$(hack/kwok/kwok build)" bin/bench-kwok bin/bench-kwok/output
+
 .PHONY: soak
 soak: cluster-up images ## Let a ModelService go to zero and back 200 times under a client that counts
 	TRAINYARD_CYCLES=200 hack/test-e2e -run TestFromZero -timeout=60m

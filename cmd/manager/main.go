@@ -50,6 +50,7 @@ func main() {
 
 type options struct {
 	metricsAddress, probeAddress string
+	pprofAddress                 string
 	leaderElection               bool
 	runtimeImage                 string
 	gatewayNamespace             string
@@ -68,6 +69,7 @@ func parseFlags() options {
 	pflag.StringVar(&o.gatewayNamespace, "gateway-namespace", ownNamespace(), "namespace of the gateway's pods")
 	pflag.StringVar(&o.metricsAddress, "metrics-address", ":8080", "where Prometheus metrics are served; 0 for nowhere")
 	pflag.StringVar(&o.probeAddress, "probe-address", ":8081", "where /healthz and /readyz are served")
+	pflag.StringVar(&o.pprofAddress, "pprof-address", "", "where Go's profiles are served; empty for nowhere")
 	pflag.BoolVar(&o.leaderElection, "leader-election", false, "let only one of several managers work at a time")
 	pflag.BoolVar(&o.verbose, "verbose", false, "log also what is usual")
 	pflag.Parse()
@@ -186,6 +188,7 @@ func managerOptions(o options) ctrl.Options {
 		Scheme:                        scheme,
 		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress:        o.probeAddress,
+		PprofBindAddress:              o.pprofAddress,
 		LeaderElection:                o.leaderElection,
 		LeaderElectionID:              "trainyard.dev",
 		LeaderElectionReleaseOnCancel: true,
