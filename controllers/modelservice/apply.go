@@ -23,11 +23,16 @@ import (
 )
 
 // application is how an object was last applied: the hash of what was wanted,
-// and the version that was there then. While neither changes there is nothing
+// the version that was there before, which the cache may go on showing for a
+// while, and the one that it has since. While there is no other there is nothing
 // to apply, so a service at rest costs the API server nothing.
 type application struct {
-	wanted  [sha256.Size]byte
-	version string
+	wanted        [sha256.Size]byte
+	before, since string
+}
+
+func (a application) stands(wanted [sha256.Size]byte, version string) bool {
+	return a.wanted == wanted && (version == a.before || version == a.since)
 }
 
 // child is an object that a ModelService owns: what is there, and what should
@@ -102,9 +107,9 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ModelService, 
 	if err != nil {
 		return obstacle{}, fmt.Errorf("encoding %s: %w", kind, err)
 	}
-	now := application{sha256.Sum256(wanted), versionOf(child.live)}
+	now := application{wanted: sha256.Sum256(wanted), before: versionOf(child.live)}
 	record, key := r.memory.of(client.ObjectKeyFromObject(service)), kind+"/"+child.live.GetName()
-	if exists && record.applied[key] == now {
+	if exists && record.applied[key].stands(now.wanted, now.before) {
 		return obstacle{}, nil
 	}
 	deployment, isDeployment := child.desired.(*appsapply.DeploymentApplyConfiguration)
@@ -116,6 +121,9 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ModelService, 
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
 		return obstacle{v1alpha1.ReasonForbidden, fmt.Sprintf("the API server refuses an object that the service needs: %v", err)}, nil
 	case err != nil:
+		return obstacle{}, fmt.Errorf("applying %s %s: %w", kind, child.live.GetName(), err)
+	}
+	if now.since, err = versionAfter(child.desired); err != nil {
 		return obstacle{}, fmt.Errorf("applying %s %s: %w", kind, child.live.GetName(), err)
 	}
 	record.applied[key] = now
@@ -150,6 +158,20 @@ func versionOf(live client.Object) string {
 		return string(live.GetUID()) + "/" + strconv.FormatInt(generation, 10)
 	}
 	return string(live.GetUID()) + "/" + live.GetResourceVersion()
+}
+
+// versionAfter is the version of what was applied: the API server's answer has
+// taken the place of what it was told.
+func versionAfter(applied runtime.ApplyConfiguration) (string, error) {
+	var answer metav1.PartialObjectMetadata
+	encoded, err := json.Marshal(applied)
+	if err == nil {
+		err = json.Unmarshal(encoded, &answer)
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the API server's answer: %w", err)
+	}
+	return versionOf(&answer), nil
 }
 
 // contest tells what keeps an object that stands under the needed name from

@@ -93,6 +93,17 @@ const (
 	anyTrainingJob   = "*"
 )
 
+// podServiceField indexes pods by the ModelService that they serve. A namespace
+// may hold thousands, and each service's are looked up every two seconds.
+const podServiceField = "metadata.labels." + v1alpha1.ModelServiceLabel
+
+func podServiceOf(pod client.Object) []string {
+	if name := pod.GetLabels()[v1alpha1.ModelServiceLabel]; name != "" {
+		return []string{name}
+	}
+	return nil
+}
+
 // SetupWithManager registers the controller.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
 	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ModelService{}, trainingJobField, func(object client.Object) []string {
@@ -110,6 +121,9 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	}
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ModelService{}, gatewayPortField, gatewayPortOf); err != nil {
 		return fmt.Errorf("indexing ModelServices by gateway port: %w", err)
+	}
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &corev1.Pod{}, podServiceField, podServiceOf); err != nil {
+		return fmt.Errorf("indexing pods by ModelService: %w", err)
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("modelservice").
@@ -299,7 +313,7 @@ func (r *Reconciler) trainingJobs(ctx context.Context, service *v1alpha1.ModelSe
 // asks each for its model.
 func (r *Reconciler) listPods(ctx context.Context, service *v1alpha1.ModelService) ([]podReport, error) {
 	var list corev1.PodList
-	err := r.Client.List(ctx, &list, client.InNamespace(service.Namespace), client.MatchingLabels{v1alpha1.ModelServiceLabel: service.Name})
+	err := r.Client.List(ctx, &list, client.InNamespace(service.Namespace), client.MatchingFields{podServiceField: service.Name})
 	if err != nil {
 		return nil, fmt.Errorf("listing the pods of ModelService %s: %w", service.Name, err)
 	}

@@ -108,25 +108,7 @@ func newBench(t *testing.T) *bench {
 			b.writes++
 			return c.SubResource(sub).Update(ctx, object, options...)
 		},
-		// The manager's cache has an index where the API server has none.
-		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
-			services, ok := list.(*v1alpha1.ModelServiceList)
-			if !ok {
-				return c.List(ctx, list, options...)
-			}
-			var fields client.MatchingFields
-			for _, option := range options {
-				if found, ok := option.(client.MatchingFields); ok {
-					fields = found
-				}
-			}
-			err := c.List(ctx, list, client.InNamespace(b.namespace))
-			services.Items = slices.DeleteFunc(services.Items, func(service v1alpha1.ModelService) bool {
-				port, filtered := fields[gatewayPortField]
-				return filtered && !slices.Contains(gatewayPortOf(&service), port)
-			})
-			return err
-		},
+		List: b.listWithIndices,
 	})
 	b.Reconciler = &Reconciler{
 		Client: counting, Reader: server.Client, Recorder: b.recorder, Servers: b.pods, Followers: b.followers, Gateways: b.gateways, GatewayNamespace: b.namespace,
@@ -313,6 +295,45 @@ func TestPodsCarryNoTokenButTheRegistrys(t *testing.T) {
 		if !slices.Equal(audiences, test.want) || *pod.AutomountServiceAccountToken {
 			t.Errorf("with token file %q, pods have tokens for %q, and for the API server: %v", test.tokenFile, audiences, *pod.AutomountServiceAccountToken)
 		}
+	}
+}
+
+// listWithIndices lists what the manager's cache has indices for, and the API
+// server has not.
+func (b *bench) listWithIndices(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+	var fields client.MatchingFields
+	for _, option := range options {
+		if found, ok := option.(client.MatchingFields); ok {
+			fields = found
+		}
+	}
+	if fields == nil {
+		return c.List(ctx, list, options...)
+	}
+	err := c.List(ctx, list, client.InNamespace(b.namespace))
+	switch list := list.(type) {
+	case *v1alpha1.ModelServiceList:
+		list.Items = slices.DeleteFunc(list.Items, func(service v1alpha1.ModelService) bool {
+			return !slices.Contains(gatewayPortOf(&service), fields[gatewayPortField])
+		})
+	case *corev1.PodList:
+		list.Items = slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool {
+			return !slices.Contains(podServiceOf(&pod), fields[podServiceField])
+		})
+	}
+	return err
+}
+
+// What a pass has made, the next one finds as it should be.
+func TestAppliesOnce(t *testing.T) {
+	b := newBench(t)
+	b.createService(v1alpha1.Autoscaling{})
+	b.train(v1alpha1.TrainingJobStatus{Model: published("a")})
+	b.pass()
+	before := b.writes
+	b.pass()
+	if b.writes != before {
+		t.Errorf("%d writes although nothing changed", b.writes-before)
 	}
 }
 

@@ -84,9 +84,22 @@ func jobOfPod(_ context.Context, pod client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: pod.GetNamespace(), Name: name}}}
 }
 
+// conflictPause lets the cache hear of what another wrote.
+const conflictPause = 50 * time.Millisecond
+
 // Reconcile brings the Job to what the run needs, and writes what is seen into
-// the status.
+// the status. That somebody wrote in between is no error: what is there now is
+// looked at soon. It may be this controller's own last write, when the cache is
+// behind.
 func (r *Reconciler) Reconcile(ctx context.Context, job *v1alpha1.TrainingJob) (ctrl.Result, error) {
+	result, err := r.carryOut(ctx, job)
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: conflictPause}, nil
+	}
+	return result, err
+}
+
+func (r *Reconciler) carryOut(ctx context.Context, job *v1alpha1.TrainingJob) (ctrl.Result, error) {
 	switch {
 	case !job.DeletionTimestamp.IsZero():
 		return ctrl.Result{}, nil
@@ -164,10 +177,11 @@ func (r *Reconciler) contest(ctx context.Context, job *v1alpha1.TrainingJob, fou
 // of a Job before the end of its pod, which holds the result, so then the API
 // server is asked.
 func (r *Reconciler) readPods(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
-	if jobComplete(job) || jobFailed(job) != nil {
-		return listPods(ctx, r.Reader, job)
+	pods, err := listPods(ctx, r.Client, job)
+	if _, known := published(pods); err != nil || known || !jobComplete(job) && jobFailed(job) == nil {
+		return pods, err
 	}
-	return listPods(ctx, r.Client, job)
+	return listPods(ctx, r.Reader, job)
 }
 
 func listPods(ctx context.Context, from client.Reader, job *batchv1.Job) ([]corev1.Pod, error) {

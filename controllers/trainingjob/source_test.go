@@ -168,6 +168,7 @@ func TestTellsWhatTheKubeletSays(t *testing.T) {
 			LastTimestamp: metav1.NewTime(time.Now().Add(time.Duration(i) * time.Minute)),
 		})
 	}
+	b.Now = func() time.Time { return time.Now().Add(time.Minute) }
 	b.expect(b.pass(), v1alpha1.TrainingJobProgressing, v1alpha1.ReasonPodPending,
 		`pod digits-1 can't start: FailedMount: MountVolume.SetUp failed for volume "dataset" : secret "patients" not found`)
 }

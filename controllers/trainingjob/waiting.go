@@ -52,13 +52,15 @@ func stopping(pods []corev1.Pod) string {
 }
 
 // troubled is the object whose Events may tell why nothing runs: the newest pod
-// that doesn't start, or a Job that has had time to make one and has none.
+// or the Job, when it has had time to start or to make one and hasn't. Not
+// before: to find one object's Events the API server reads those of the whole
+// namespace, which of hundreds of runs are many.
 func troubled(o observation) client.Object {
-	const enough = time.Second
+	hadTime := func(object client.Object) bool { return o.now.Sub(object.GetCreationTimestamp().Time) > 2*time.Second }
 	switch pod := newestPod(o.pods); {
-	case pod != nil && pod.Status.Phase == corev1.PodPending && pod.Spec.NodeName != "":
+	case pod != nil && pod.Status.Phase == corev1.PodPending && pod.Spec.NodeName != "" && hadTime(pod):
 		return pod
-	case pod == nil && expectsPod(o.job) && o.now.Sub(o.job.CreationTimestamp.Time) > enough:
+	case pod == nil && expectsPod(o.job) && hadTime(o.job):
 		return o.job
 	}
 	return nil
