@@ -238,6 +238,7 @@ func serverOf(service *v1alpha1.ModelService, image string) (*coreapply.Containe
 		WithImage(image).
 		WithCommand("/server").
 		WithArgs("--config="+configDirectory+"/"+spec.ServeKey, "--cache-dir="+cacheDirectory+"/models").
+		WithArgs(batchingArgs(service.Spec.Batching)...).
 		WithPorts(
 			coreapply.ContainerPort().WithName("http").WithContainerPort(spec.ServePort).WithProtocol(corev1.ProtocolTCP),
 			coreapply.ContainerPort().WithName("grpc").WithContainerPort(spec.GRPCPort).WithProtocol(corev1.ProtocolTCP),
@@ -257,6 +258,21 @@ func serverOf(service *v1alpha1.ModelService, image string) (*coreapply.Containe
 		WithVolumeMounts(
 			coreapply.VolumeMount().WithName("config").WithMountPath(configDirectory).WithReadOnly(true),
 			coreapply.VolumeMount().WithName("cache").WithMountPath(cacheDirectory)), nil
+}
+
+// batchingArgs leaves to the server's defaults what the user leaves out.
+func batchingArgs(batching *v1alpha1.Batching) []string {
+	var args []string
+	if batching == nil {
+		return nil
+	}
+	if size := batching.MaxBatchSize; size != nil {
+		args = append(args, "--max-batch-size="+strconv.Itoa(int(*size)))
+	}
+	if delay := batching.MaxDelay; delay != nil {
+		args = append(args, "--max-batch-delay="+delay.Duration.String())
+	}
+	return args
 }
 
 func serverResources(service *v1alpha1.ModelService) *coreapply.ResourceRequirementsApplyConfiguration {

@@ -356,7 +356,7 @@ func (r *Reconciler) teach(ctx context.Context, service *v1alpha1.ModelService, 
 	model := servedModel(service, seen.resolution.model, r.Runtime.Registry)
 	var group sync.WaitGroup
 	for _, report := range seen.pods {
-		if report.model == nil || report.model.Digest == model.Digest {
+		if report.model == nil || isAt(report.model, model) {
 			continue
 		}
 		group.Go(func() {
@@ -366,6 +366,11 @@ func (r *Reconciler) teach(ctx context.Context, service *v1alpha1.ModelService, 
 		})
 	}
 	group.Wait()
+}
+
+// isAt tells whether a server has the model, or tries to have it as it shall.
+func isAt(status *spec.ModelStatus, model spec.ServedModel) bool {
+	return status.Digest == model.Digest && (status.State == spec.StateReady || status.NewContract == model.NewContract)
 }
 
 // writeStatus writes the status once, if it changed, and tells of the change.

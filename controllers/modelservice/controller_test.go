@@ -498,6 +498,15 @@ func TestSchemaRefuses(t *testing.T) {
 		{"no window", func(s *v1alpha1.ModelService) {
 			s.Spec.Autoscaling.StabilizationTime = &metav1.Duration{}
 		}, "stabilizationTime must be from 1s to 1h"},
+		{"a long delay", func(s *v1alpha1.ModelService) {
+			s.Spec.Batching = &v1alpha1.Batching{MaxDelay: &metav1.Duration{Duration: time.Minute}}
+		}, "spec.batching.maxDelay"},
+		{"a delay above a second", func(s *v1alpha1.ModelService) {
+			s.Spec.Batching = &v1alpha1.Batching{MaxDelay: &metav1.Duration{Duration: 1500 * time.Millisecond}}
+		}, "maxDelay must be from 0s to 1s"},
+		{"a batch of too many", func(s *v1alpha1.ModelService) {
+			s.Spec.Batching = &v1alpha1.Batching{MaxBatchSize: new(int32(257))}
+		}, "spec.batching.maxBatchSize"},
 		{"zero by CPU", func(s *v1alpha1.ModelService) {
 			s.Spec.Autoscaling = v1alpha1.Autoscaling{Metric: v1alpha1.MetricCPU, MinReplicas: new(int32(0))}
 		}, "can't scale to zero"},

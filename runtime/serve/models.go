@@ -344,7 +344,7 @@ func (m *Models) Index() []spec.ModelStatus {
 }
 
 func stateOf(m spec.ServedModel, state string) spec.ModelStatus {
-	return spec.ModelStatus{Name: m.Name, Version: m.Version(), Digest: m.Digest, State: state, Weight: m.Weight}
+	return spec.ModelStatus{Name: m.Name, Version: m.Version(), Digest: m.Digest, State: state, Weight: m.Weight, NewContract: m.NewContract}
 }
 
 // Ready returns nil when every model of the configuration has a version that

@@ -77,8 +77,9 @@ type ModelStatus struct {
 	Digest string `json:"digest,omitempty"`
 	// State is READY, LOADING or UNAVAILABLE.
 	State string `json:"state"`
-	// Weight as it was asked for.
-	Weight int `json:"weight,omitzero"`
+	// Weight and NewContract as they were asked for.
+	Weight      int  `json:"weight,omitzero"`
+	NewContract bool `json:"newContract,omitzero"`
 	// Reason says, for a model that is not READY, what went wrong last.
 	Reason string `json:"reason,omitempty"`
 }

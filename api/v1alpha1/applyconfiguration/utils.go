@@ -20,6 +20,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.AttemptFailureApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Autoscaling"):
 		return &apiv1alpha1.AutoscalingApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Batching"):
+		return &apiv1alpha1.BatchingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Checkpoint"):
 		return &apiv1alpha1.CheckpointApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointClaim"):

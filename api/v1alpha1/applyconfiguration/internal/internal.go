@@ -76,6 +76,15 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 200
+- name: dev.trainyard.trainyard.api.v1alpha1.Batching
+  map:
+    fields:
+    - name: maxBatchSize
+      type:
+        scalar: numeric
+    - name: maxDelay
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: dev.trainyard.trainyard.api.v1alpha1.Checkpoint
   map:
     fields:
@@ -152,6 +161,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: dev.trainyard.trainyard.api.v1alpha1.Autoscaling
       default: {}
+    - name: batching
+      type:
+        namedType: dev.trainyard.trainyard.api.v1alpha1.Batching
     - name: model
       type:
         namedType: dev.trainyard.trainyard.api.v1alpha1.ModelSource

@@ -16,6 +16,10 @@ type ModelServiceSpecApplyConfiguration struct {
 	// autoscaling bounds the number of pods. Example: {minReplicas: 0,
 	// maxReplicas: 5}.
 	Autoscaling *AutoscalingApplyConfiguration `json:"autoscaling,omitempty"`
+	// batching computes the rows of requests that come at the same time together.
+	// That only happens for networks that gain by it: those of some 4 million
+	// weights and more. Example: {maxBatchSize: 128, maxDelay: 5ms}.
+	Batching *BatchingApplyConfiguration `json:"batching,omitempty"`
 	// resources of each server pod. Default: requests of 100m CPU and 64Mi
 	// memory, without limits. Example: {requests: {cpu: 500m}, limits: {memory:
 	// 256Mi}}.
@@ -47,6 +51,14 @@ func (b *ModelServiceSpecApplyConfiguration) WithModel(value *ModelSourceApplyCo
 // If called multiple times, the Autoscaling field is set to the value of the last call.
 func (b *ModelServiceSpecApplyConfiguration) WithAutoscaling(value *AutoscalingApplyConfiguration) *ModelServiceSpecApplyConfiguration {
 	b.Autoscaling = value
+	return b
+}
+
+// WithBatching sets the Batching field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Batching field is set to the value of the last call.
+func (b *ModelServiceSpecApplyConfiguration) WithBatching(value *BatchingApplyConfiguration) *ModelServiceSpecApplyConfiguration {
+	b.Batching = value
 	return b
 }
 
