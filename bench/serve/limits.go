@@ -72,12 +72,12 @@ func (b *bench) overhead() error {
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
-	inServer, err := s.meanSeconds(`protocol="grpc"`)
+	inServer, err := s.median(`protocol="grpc"`)
 	if err != nil {
 		return err
 	}
 	forward := m.forward()
-	fmt.Printf("BENCH serve/overhead-grpc forward=%s in-server=%s (mean) round-trip=%s (median) over-forward=%s target=40µs\n",
+	fmt.Printf("BENCH serve/overhead-grpc forward=%s in-server=%s round-trip=%s over-forward=%s target=40µs unit=median\n",
 		forward, inServer.Round(100*time.Nanosecond), took[calls/2], (inServer - forward).Round(100*time.Nanosecond))
 	return nil
 }
@@ -96,31 +96,42 @@ func (m *served) forward() time.Duration {
 	return took[len(took)/2]
 }
 
-// meanSeconds reads the mean of the server's histogram of durations.
-func (s *side) meanSeconds(label string) (time.Duration, error) {
+// median reads the server's histogram of durations, and takes what lies within a
+// bucket as spread evenly, as Prometheus does.
+func (s *side) median(label string) (time.Duration, error) {
 	response, err := http.Get("http://" + s.operations + "/metrics")
 	if err != nil {
 		return 0, err
 	}
 	defer response.Body.Close()
-	var sum, count float64
+	var bounds, counts []float64 // up to each bound
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 		name, text, _ := strings.Cut(lines.Text(), "} ")
-		if !strings.Contains(name, label) {
+		if !strings.HasPrefix(name, "trainyard_server_request_duration_seconds_bucket") || !strings.Contains(name, label) {
 			continue
 		}
-		value, _ := strconv.ParseFloat(text, 64)
-		switch {
-		case strings.HasPrefix(name, "trainyard_server_request_duration_seconds_sum"):
-			sum = value
-		case strings.HasPrefix(name, "trainyard_server_request_duration_seconds_count"):
-			count = value
+		_, bound, _ := strings.Cut(name, `le="`)
+		upTo, err := strconv.ParseFloat(strings.TrimSuffix(bound, `"`), 64)
+		if err != nil {
+			return 0, err
 		}
+		count, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return 0, err
+		}
+		bounds, counts = append(bounds, upTo), append(counts, count)
 	}
-	if count == 0 {
+	if len(counts) == 0 || counts[len(counts)-1] == 0 {
 		return 0, errors.New("the server counted no request")
 	}
-	return time.Duration(sum / count * float64(time.Second)), nil
+	half := counts[len(counts)-1] / 2
+	i, _ := slices.BinarySearch(counts, half)
+	from, below := 0.0, 0.0
+	if i > 0 {
+		from, below = bounds[i-1], counts[i-1]
+	}
+	seconds := from + (bounds[i]-from)*(half-below)/(counts[i]-below)
+	return time.Duration(seconds * float64(time.Second)), nil
 }
 
 // start: from the start of the process to ready, with a model of 100 KB from a

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+
+	"trainyard.dev/trainyard/runtime/spec"
 )
 
 // fuzzed feeds bodies to a codec: it never panics, refuses with a status that
@@ -173,4 +175,38 @@ func FuzzPredictV1(f *testing.F) {
 	f.Add([]byte(`{"instances":[{"petal\u005fwidth":[1],"a\\":"}"}]}`))
 	f.Add([]byte(`{"inputs":[1,[2],{"a":3},"]"]}`))
 	fuzzed(f, predictV1)
+}
+
+// FuzzLoad sends any body to the model repository: what it lets through is of the
+// path's name and can be loaded, and the rest is the client's mistake.
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(`{"name":"one","repository":{"name":"registry.example/m"},"digest":"` + digest("a") + `"}`))
+	f.Add([]byte(`{"repository":{"name":"registry.example/m","plainHTTP":true},"digest":"` + digest("a") + `","newContract":true,"weight":3}`))
+	f.Add([]byte(`{"versions":[{"repository":{"name":"r/m"},"digest":"` + digest("a") + `","weight":90},{"repository":{"name":"r/m"},"digest":"` + digest("b") + `","weight":10}]}`))
+	f.Add([]byte(`{"digest":"latest","versions":[{"weight":-1},{"name":"two"}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		opened := map[string]bool{}
+		s := newServer(testOptions(), func(_ context.Context, m spec.ServedModel) (*version, error) {
+			if m.Name != "one" || check(m) != nil {
+				t.Errorf("%q: loads %+v", body, m)
+			}
+			opened[m.Version()] = true
+			n := constant(1)
+			signature, err := newSignature(n.Inputs, n.Outputs(), nil, nil)
+			return newVersion(m, signature, n, func() {}), err
+		})
+		defer s.Models().Close()
+		got := call(s.Operations(), "POST", "/v2/repository/models/one/load", string(body))
+		if got.code != http.StatusOK && (got.code < 400 || got.code >= 500 || len(opened) > 0) {
+			t.Fatalf("%q: got %d %s, and %d were opened", body, got.code, got.body, len(opened))
+		}
+		if !json.Valid([]byte(got.body)) {
+			t.Fatalf("%q: the answer is not JSON: %s", body, got.body)
+		}
+		for _, m := range s.Models().Index() {
+			if m.Name != "one" || m.State != spec.StateReady || !opened[m.Version] {
+				t.Fatalf("%q: got %d and %+v", body, got.code, m)
+			}
+		}
+	})
 }

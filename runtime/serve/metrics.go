@@ -37,7 +37,7 @@ const seriesKept = 15 * time.Minute
 
 // buckets go from what a small network needs to what a client gives up on.
 var buckets = []float64{
-	.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10,
+	.00001, .000025, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10,
 }
 
 func newMetrics(a *activity) *metrics {

@@ -186,8 +186,10 @@ func TestQuickHandsOn(t *testing.T) {
 			conn.send(headOf(irisInfer, len(body)) + body)
 			conn.answered()
 			conn.send(c.text)
-			if response, err := http.ReadResponse(conn.from, nil); err != nil || response.StatusCode != c.code {
-				t.Errorf("got %+v, %v", response, err)
+			// Of the answer to what is no HTTP, there is not much more.
+			line, err := conn.from.ReadString('\n')
+			if version, code, _ := strings.Cut(line, " "); err != nil || !strings.HasPrefix(version, "HTTP/1.") || !strings.HasPrefix(code, strconv.Itoa(c.code)) {
+				t.Errorf("got %q, %v, want %d", line, err, c.code)
 			}
 		})
 	}
