@@ -31,7 +31,7 @@ var cases = []struct {
 }
 
 // caseLimit bounds a case, whatever it waits for.
-const caseLimit = 8 * time.Minute
+const caseLimit = 12 * time.Minute
 
 func main() {
 	log.SetLogger(logr.Discard())

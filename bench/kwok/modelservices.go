@@ -107,7 +107,7 @@ func (b *bench) serveAll(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("applying the ModelServices: %w", err)
 	}
-	return b.untilAll(ctx, "all ModelServices to be ready", 4*time.Minute, services, func(s *v1alpha1.ModelService) bool {
+	return b.untilAll(ctx, "all ModelServices to be ready", 6*time.Minute, services, func(s *v1alpha1.ModelService) bool {
 		return meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.ModelServiceReady)
 	})
 }
