@@ -41,12 +41,13 @@ type TrainingJob struct {
 
 // TrainingJobSpec says what to train, on what, and how.
 //
-// +kubebuilder:validation:XValidation:rule="self.network == oldSelf.network && self.dataset == oldSelf.dataset && self.training == oldSelf.training && has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && (!has(self.activeDeadlineSeconds) || self.activeDeadlineSeconds == oldSelf.activeDeadlineSeconds) && has(self.backoffLimit) == has(oldSelf.backoffLimit) && (!has(self.backoffLimit) || self.backoffLimit == oldSelf.backoffLimit) && has(self.ttlSecondsAfterFinished) == has(oldSelf.ttlSecondsAfterFinished) && (!has(self.ttlSecondsAfterFinished) || self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished) && has(self.checkpoint) == has(oldSelf.checkpoint) && (!has(self.checkpoint) || self.checkpoint == oldSelf.checkpoint) && has(self.resources) == has(oldSelf.resources) && (!has(self.resources) || self.resources == oldSelf.resources) && has(self.podTemplate) == has(oldSelf.podTemplate) && (!has(self.podTemplate) || self.podTemplate == oldSelf.podTemplate)",message="a TrainingJob's spec can't be changed, but for suspend, because its model is known by what made it: create another TrainingJob, or delete this one and apply it again"
+// +kubebuilder:validation:XValidation:rule="self.network == oldSelf.network && self.dataset == oldSelf.dataset && self.training == oldSelf.training && has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && (!has(self.activeDeadlineSeconds) || self.activeDeadlineSeconds == oldSelf.activeDeadlineSeconds) && has(self.backoffLimit) == has(oldSelf.backoffLimit) && (!has(self.backoffLimit) || self.backoffLimit == oldSelf.backoffLimit) && has(self.ttlSecondsAfterFinished) == has(oldSelf.ttlSecondsAfterFinished) && (!has(self.ttlSecondsAfterFinished) || self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished) && has(self.checkpoint) == has(oldSelf.checkpoint) && (!has(self.checkpoint) || self.checkpoint == oldSelf.checkpoint) && has(self.resources) == has(oldSelf.resources) && (!has(self.resources) || self.resources == oldSelf.resources) && has(self.podTemplate) == has(oldSelf.podTemplate) && (!has(self.podTemplate) || self.podTemplate == oldSelf.podTemplate) && has(self.workers) == has(oldSelf.workers) && (!has(self.workers) || self.workers == oldSelf.workers)",message="a TrainingJob's spec can't be changed, but for suspend, because its model is known by what made it: create another TrainingJob, or delete this one and apply it again"
 // +kubebuilder:validation:XValidation:rule="self.training.loss != 'CategoricalCrossentropy' || (has(self.network.layers[self.network.layers.size() - 1].activation) && self.network.layers[self.network.layers.size() - 1].activation == 'Softmax')",message="loss CategoricalCrossentropy compares probabilities of classes: the last layer needs activation: Softmax, and one unit for each class"
 // +kubebuilder:validation:XValidation:rule="!has(self.dataset.labels) || self.training.loss == 'CategoricalCrossentropy'",message="dataset.labels are the columns of one-hot classes, which need loss CategoricalCrossentropy; with another loss, set dataset.label to the one column to predict"
 // +kubebuilder:validation:XValidation:rule="self.training.loss != 'BinaryCrossentropy' || (has(self.network.layers[self.network.layers.size() - 1].activation) && self.network.layers[self.network.layers.size() - 1].activation == 'Sigmoid' && self.network.layers[self.network.layers.size() - 1].units == 1)",message="loss BinaryCrossentropy compares one probability: the last layer needs units: 1 and activation: Sigmoid"
 // +kubebuilder:validation:XValidation:rule="self.training.loss in ['CategoricalCrossentropy', 'BinaryCrossentropy'] || (has(self.network.layers[self.network.layers.size() - 1].units) && self.network.layers[self.network.layers.size() - 1].units == 1)",message="a loss for numbers compares one number: the last layer needs units: 1"
 // +kubebuilder:validation:XValidation:rule="!has(self.training.earlyStopping) || !self.training.earlyStopping.monitor.startsWith('Validation') || (has(self.dataset.validationFraction) && self.dataset.validationFraction > 0.0)",message="earlyStopping looks at rows that are kept out of training: set dataset.validationFraction, for example 0.2, or monitor Loss"
+// +kubebuilder:validation:XValidation:rule="!has(self.workers) || self.workers == 1 || (has(self.training.fullBatch) && self.training.fullBatch) || !has(self.training.batchSize) || self.training.batchSize >= self.workers",message="the workers share the rows of each batch, and there are more workers than rows: raise training.batchSize, or lower workers"
 type TrainingJobSpec struct {
 	// network describes the layers. Example: {layers: [{units: 32, activation:
 	// ReLU}, {units: 10, activation: Softmax}]}.
@@ -116,7 +117,20 @@ type TrainingJobSpec struct {
 	// +optional
 	Checkpoint Checkpoint `json:"checkpoint,omitzero"`
 
-	// resources of the pod that trains. Default: requests of 100m CPU and 128Mi
+	// workers is how many pods train together. They share the rows of each batch,
+	// so that the model is the one that a single pod makes, up to rounding: 1e-5.
+	// Each pod reads the whole dataset and has all of spec.resources. When one is
+	// lost, all go on from the last checkpoint as soon as there is another in its
+	// place. Networks gain whose steps take much longer than adding up their
+	// gradients over the network does. Default: 1. Example: 4.
+	//
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=64
+	// +optional
+	Workers int32 `json:"workers,omitempty"`
+
+	// resources of each pod that trains. Default: requests of 100m CPU and 128Mi
 	// memory, without limits. Example: {requests: {cpu: "2"}, limits: {memory:
 	// 1Gi}}.
 	//

@@ -61,6 +61,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=create;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;delete
 // +kubebuilder:rbac:groups="",resources=configmaps;persistentvolumeclaims,verbs=get
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -150,7 +151,7 @@ func (r *Reconciler) observe(ctx context.Context, job *v1alpha1.TrainingJob) (ob
 	if seen.pods, err = r.readPods(ctx, &found); err != nil {
 		return seen, err
 	}
-	seen.progress = r.askProgress(ctx, newestPod(seen.pods))
+	seen.progress = r.askProgress(ctx, leadingPod(seen.pods))
 	seen.warning = r.findWarning(ctx, troubled(seen))
 	return seen, nil
 }

@@ -479,6 +479,8 @@ func TestSchemaRefuses(t *testing.T) {
 			j.Spec.Checkpoint.PersistentVolumeClaim = &v1alpha1.CheckpointClaim{ClaimName: "c", Path: "../other"}
 		}, "stays inside it"},
 		{"a deadline of nothing", func(j *v1alpha1.TrainingJob) { j.Spec.ActiveDeadlineSeconds = new(int64(0)) }, "spec.activeDeadlineSeconds"},
+		{"more workers than rows", func(j *v1alpha1.TrainingJob) { j.Spec.Training.BatchSize, j.Spec.Workers = 3, 4 }, "raise training.batchSize, or lower workers"},
+		{"too many workers", func(j *v1alpha1.TrainingJob) { j.Spec.Workers = 65 }, "spec.workers"},
 		{"a long name", func(j *v1alpha1.TrainingJob) { j.Name = strings.Repeat("x", 60) }, "52 characters at most"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -92,6 +92,7 @@ func life(t *testing.T) []turn {
 		{"applied", func(b *bench) {
 			job := sample(b.namespace)
 			job.Spec.TTLSecondsAfterFinished = new(int32(60))
+			job.Spec.Workers = 2 // which has a Service, too
 			b.create(job)
 		}, v1alpha1.StatePending, false},
 		{"trains", func(b *bench) { b.play("digits-1", running) }, v1alpha1.StateTraining, false},

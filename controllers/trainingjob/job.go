@@ -37,13 +37,8 @@ func buildJob(job *v1alpha1.TrainingJob, runtime Runtime) (*batchv1.Job, error) 
 	if err != nil {
 		return nil, fmt.Errorf("encoding the run for the trainer: %w", err)
 	}
-	labels := map[string]string{
-		v1alpha1.TrainingJobLabel:      job.Name,
-		"app.kubernetes.io/name":       job.Name,
-		"app.kubernetes.io/component":  "trainer",
-		"app.kubernetes.io/managed-by": v1alpha1.FieldOwner,
-	}
-	return &batchv1.Job{
+	labels := labelsOf(job)
+	made := &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:            job.Name,
 			Namespace:       job.Namespace,
@@ -66,7 +61,21 @@ func buildJob(job *v1alpha1.TrainingJob, runtime Runtime) (*batchv1.Job, error) 
 				Spec: podSpec(job, runtime, string(train)),
 			},
 		},
-	}, nil
+	}
+	if hasWorkers(job) {
+		forWorkers(job, &made.Spec)
+	}
+	return made, nil
+}
+
+// labelsOf are on all that the operator makes for a run.
+func labelsOf(job *v1alpha1.TrainingJob) map[string]string {
+	return map[string]string{
+		v1alpha1.TrainingJobLabel:      job.Name,
+		"app.kubernetes.io/name":       job.Name,
+		"app.kubernetes.io/component":  "trainer",
+		"app.kubernetes.io/managed-by": v1alpha1.FieldOwner,
+	}
 }
 
 // buildPolicy lets only the manager, and who reads metrics, reach the run's pods.
@@ -122,6 +131,7 @@ func trainSpec(job *v1alpha1.TrainingJob, registry spec.Repository) spec.Train {
 		Repository: registry,
 		Lineage:    spec.Lineage{Namespace: job.Namespace, Job: job.Name, UID: string(job.UID)},
 		Checkpoint: checkpointOf(job),
+		Workers:    workersOf(job),
 	}
 }
 

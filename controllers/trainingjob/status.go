@@ -27,7 +27,7 @@ type observation struct {
 	pods []corev1.Pod
 	// progress that the running pod reports; nil when none does.
 	progress *spec.Progress
-	// warning is what Kubernetes says last of what doesn't start, the newest pod
+	// warning is what Kubernetes says last of what doesn't start, a pod
 	// or the Job without one; empty when it says nothing.
 	warning string
 	now     time.Time
@@ -55,6 +55,9 @@ type obstacle struct {
 //	the newest pod runs, and complains                    Training   Hindered
 //	the newest pod runs                                   Training   Training
 //	anything else                                         Pending    PodPending
+//
+// Of several workers, the newest pod of each is looked at: one that doesn't run
+// tells where the run stands, or, if all do, the one that leads.
 type outcome struct {
 	state, reason, message string
 	result                 spec.Result
@@ -114,7 +117,7 @@ func heldBack(job *v1alpha1.TrainingJob, o observation) (outcome, bool) {
 
 // underWay tells where a run stands whose Job may have a pod.
 func underWay(job *v1alpha1.TrainingJob, o observation, last *attempt, attempts int) outcome {
-	newest := newestPod(o.pods)
+	newest := tellingPod(o.pods)
 	switch {
 	case last != nil && (newest == nil || newest.Status.Phase == corev1.PodFailed || newest.Status.Phase == corev1.PodPending):
 		return outcome{state: v1alpha1.StateRetrying, reason: v1alpha1.ReasonRetrying, message: retryMessage(o.job, last, attempts)}
@@ -142,7 +145,7 @@ func statusOf(job *v1alpha1.TrainingJob, o observation) v1alpha1.TrainingJobStat
 	if o.job != nil && status.StartTime == nil {
 		status.StartTime = o.job.CreationTimestamp.DeepCopy()
 	}
-	if last, _ := lastFailure(job, o.pods); last != nil {
+	if last, _ := lastFailure(job, attempts(o.pods)); last != nil {
 		status.LastFailure = &last.AttemptFailure
 	}
 	if result.result.DatasetDigest != "" {
@@ -266,13 +269,6 @@ func readResult(terminated *corev1.ContainerStateTerminated) (spec.Result, bool)
 	var result spec.Result
 	err := json.Unmarshal([]byte(terminated.Message), &result)
 	return result, err == nil
-}
-
-func newestPod(pods []corev1.Pod) *corev1.Pod {
-	if len(pods) == 0 {
-		return nil
-	}
-	return &pods[len(pods)-1]
 }
 
 func jobFailed(job *batchv1.Job) *batchv1.JobCondition {

@@ -65,7 +65,13 @@ func wishOf(made *batchv1.Job) bool { return made.Annotations[v1alpha1.SuspendAn
 
 // steer takes the step, and shows its outcome in what was seen.
 func (r *Reconciler) steer(ctx context.Context, job *v1alpha1.TrainingJob, seen *observation) (err error) {
-	switch nextStep(job, *seen) {
+	next := nextStep(job, *seen)
+	if hasWorkers(job) && (next == create || expectsPod(seen.job)) {
+		if seen.obstacle, err = r.connect(ctx, job); err != nil || seen.obstacle.reason != "" {
+			return err
+		}
+	}
+	switch next {
 	case create:
 		seen.job, seen.obstacle, err = r.createJob(ctx, job)
 	case suspendOrResume:

@@ -347,6 +347,7 @@ func TestSpecIsImmutable(t *testing.T) {
 		"ActiveDeadlineSeconds":   func(s *v1alpha1.TrainingJobSpec) { s.ActiveDeadlineSeconds = new(int64(5)) },
 		"BackoffLimit":            func(s *v1alpha1.TrainingJobSpec) { s.BackoffLimit = new(int32(5)) },
 		"TTLSecondsAfterFinished": func(s *v1alpha1.TrainingJobSpec) { s.TTLSecondsAfterFinished = new(int32(5)) },
+		"Workers":                 func(s *v1alpha1.TrainingJobSpec) { s.Workers = 5 },
 		"Checkpoint":              func(s *v1alpha1.TrainingJobSpec) { s.Checkpoint.EverySteps = 5 },
 		"Resources": func(s *v1alpha1.TrainingJobSpec) {
 			s.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")}

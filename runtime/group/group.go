@@ -53,6 +53,9 @@ func (e *LostError) Error() string { return "the group of workers broke up: " + 
 // Unwrap returns what happened.
 func (e *LostError) Unwrap() error { return e.cause }
 
+// Memory is about how many bytes a member of a group takes.
+const Memory = 2 * window
+
 // window is how many bytes are added up at once: all that is shared with the
 // collective.
 const window = 16 << 20
@@ -77,14 +80,14 @@ type Group struct {
 
 // start starts the collective and returns the addresses that it has for each
 // worker.
-func start(ctx context.Context, m Member) (*Group, []string, error) {
+func start(m Member) (*Group, []string, error) {
 	shared, file, err := share(window)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { _ = file.Close() }() // the memory stays mapped
 	g := &Group{rank: m.Rank, size: m.Size, shared: shared, leave: func() {}}
-	g.ctx, g.lose = context.WithCancelCause(ctx)
+	g.ctx, g.lose = context.WithCancelCause(context.Background())
 	g.process = exec.CommandContext(g.ctx, m.Program, strconv.Itoa(m.Rank), strconv.Itoa(m.Size), m.Address, strconv.Itoa(patience))
 	g.process.ExtraFiles = []*os.File{file}
 	g.process.Stderr = os.Stderr
@@ -168,7 +171,16 @@ func (g *Group) Rank() int { return g.rank }
 func (g *Group) Size() int { return g.size }
 
 // Err returns the first error: a [LostError], or nil.
-func (g *Group) Err() error { return g.err }
+func (g *Group) Err() error {
+	if cause := context.Cause(g.ctx); g.err == nil && cause != nil {
+		g.err = &LostError{cause}
+	}
+	return g.err
+}
+
+// GiveUp breaks the group up, also while an operation goes on. Any goroutine may
+// call it.
+func (g *Group) GiveUp(cause error) { g.lose(cause) }
 
 // Lost is closed when the group has broken up.
 func (g *Group) Lost() <-chan struct{} { return g.ctx.Done() }
@@ -183,6 +195,9 @@ func (g *Group) AddDoubles(parts ...[]float64) { add(g, "sum64", parts) }
 
 // add takes as many numbers at once as the window holds, out of all slices.
 func add[T float32 | float64](g *Group, operation string, parts [][]T) {
+	if g.Err() != nil {
+		return
+	}
 	room := numbers[T](g.shared)
 	filled, first := 0, 0 // room[:filled] holds parts[first:], from an offset on
 	offset := 0
@@ -218,6 +233,9 @@ func add[T float32 | float64](g *Group, operation string, parts [][]T) {
 
 // Broadcast replaces the other workers' numbers by those of worker 0.
 func (g *Group) Broadcast(values []float32) {
+	if g.Err() != nil {
+		return
+	}
 	room := numbers[float32](g.shared)
 	for part := range slices.Chunk(values, len(room)) {
 		copy(room, part)
@@ -228,6 +246,9 @@ func (g *Group) Broadcast(values []float32) {
 
 // BroadcastBytes returns what worker 0 gives.
 func (g *Group) BroadcastBytes(given []byte) []byte {
+	if g.Err() != nil {
+		return nil
+	}
 	length := [8]byte{}
 	binary.LittleEndian.PutUint64(length[:], uint64(len(given)))
 	g.broadcast(length[:])
@@ -262,7 +283,7 @@ func (g *Group) Close() {
 	}
 	// The only error is that it is not mapped.
 	_ = unshare(g.shared)
-	g.shared, g.err = nil, &LostError{context.Cause(g.ctx)}
+	g.shared = nil
 }
 
 // numbers returns memory as numbers.

@@ -231,6 +231,8 @@ func TestLostWorker(t *testing.T) {
 					t.Errorf("worker %d: %v", rank, g.Err())
 				}
 				g.Close()
+				g.Add([]float32{1}) // does nothing
+				g.Broadcast([]float32{1})
 				defer added.Wait()
 				defer added.Done()
 				again, err := w.join(w.member(rank))

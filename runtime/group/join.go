@@ -24,10 +24,11 @@ func (e *refusedError) Error() string { return "worker 0 turns this worker away:
 // worker's side of the group when that is whole. It tries as long as it takes:
 // worker 0 may not have started yet.
 func Join(ctx context.Context, url string, m Member) (*Group, error) {
-	g, own, err := start(ctx, m)
+	g, own, err := start(m)
 	if err != nil {
 		return nil, err
 	}
+	defer context.AfterFunc(ctx, func() { g.lose(context.Cause(ctx)) })()
 	m.waits([]string{"0"})
 	others, err := g.reportUntilAnswered(ctx, url, report{m.Rank, m.Run, own})
 	if err == nil {

@@ -115,10 +115,11 @@ func (r *Roll) leave(p *present) {
 // their group. Closing that ends the group for all. Workers that are about
 // another run are turned away, and so is worker 0.
 func (r *Roll) Call(ctx context.Context, m Member) (*Group, error) {
-	g, own, err := start(ctx, m)
+	g, own, err := start(m)
 	if err != nil {
 		return nil, err
 	}
+	defer context.AfterFunc(ctx, func() { g.lose(context.Cause(ctx)) })()
 	g.leave = func() { r.dismiss(g) }
 	all, err := r.gather(ctx, g, m, own)
 	if err == nil {

@@ -24,7 +24,31 @@ type Train struct {
 	// Checkpoint says where the run keeps what it needs to go on after an
 	// interruption. Nil: it starts from the beginning.
 	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
+	// Workers, if there are several, train together: each has this same Train,
+	// and its own rank. Nil: there is one.
+	Workers *Workers `json:"workers,omitempty"`
 }
+
+// Workers are the trainers of one run. Worker 0 leads: it alone keeps
+// checkpoints, measures, and publishes the model.
+type Workers struct {
+	// Count is how many there are, 2 at least.
+	Count int32 `json:"count"`
+	// Leader is the host:port where worker 0 answers at [GroupPath].
+	Leader string `json:"leader"`
+}
+
+// What a worker is told beside its [Train], in the environment.
+const (
+	// RankVariable holds the worker's rank. Kubernetes sets it in the pods of an
+	// Indexed Job.
+	RankVariable = "JOB_COMPLETION_INDEX"
+	// AddressVariable holds the IP address at which the others reach the worker.
+	AddressVariable = "TRAINYARD_ADDRESS"
+)
+
+// GroupPath is where worker 0 takes the reports of the others, beside /progress.
+const GroupPath = "/group"
 
 // Checkpoint says where and how often a run keeps its state: in a directory, or
 // in the registry. It also does so when it is asked to stop and, in a directory,

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"trainyard.dev/trainyard/runtime/dataset"
+	"trainyard.dev/trainyard/runtime/group"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -51,7 +52,11 @@ func checkMemory(job spec.Train, set *dataset.Set, limit int64) error {
 func memoryNeeded(job spec.Train, set *dataset.Set) float64 {
 	const perNumber, program = 4, 64 << 20
 	network := numbersToTrain(job, len(set.Columns), batchRows(job.Training, set)) + numbersToMeasure(job, set)
-	return 2*float64(set.MemoryBytes()) + perNumber*network + program
+	needed := 2*float64(set.MemoryBytes()) + perNumber*network + program
+	if job.Workers != nil {
+		needed += group.Memory
+	}
+	return needed
 }
 
 // numbersToTrain estimates how many numbers training holds: for each weight its

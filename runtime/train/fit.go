@@ -28,6 +28,8 @@ type fit struct {
 
 	weights []float32 // of the rows' losses; nil: 1
 	feed    *feed     // of batches; nil: a step takes all rows where they are
+	others  *others   // that train with this one; nil: none
+	inStep  bool      // a step was begun and not ended: f is of no use any more
 
 	monitor *Monitor
 	pace    pace
@@ -136,6 +138,9 @@ func (f *fit) runEpoch(ctx context.Context) error {
 			return err
 		}
 		f.keeper.stepped(f, f.pace.now)
+		if err := f.others.over(); err != nil {
+			return err
+		}
 	}
 	return ctx.Err()
 }
@@ -156,20 +161,26 @@ func (f *fit) next(n int) (batch, error) {
 	return f.feed.next(n)
 }
 
-// close waits for whatever still uses the set.
+// close leaves the other workers and waits for whatever still uses the set.
 func (f *fit) close() {
+	f.others.leave()
 	if f.feed != nil {
 		f.feed.close()
 	}
 }
 
 func (f *fit) makeStep(b batch) error {
+	f.inStep = true
 	loss := f.trainer.Gradients(b.x, b.y, b.weights)
+	if err := f.others.lost(); err != nil {
+		return err
+	}
 	f.Step++
 	if !isFinite(loss) {
 		return f.diverged(loss)
 	}
 	f.optimizer.Step()
+	f.inStep = false
 	f.Loss += loss * float64(b.x.Rows)
 	if f.pace.add(b.x.Rows, time.Now()) {
 		f.report()

@@ -35,10 +35,11 @@ const (
 )
 
 // keep returns a fit that keeps checkpoints, and that goes on from the one that
-// there is, if it can. fresh returns a new one.
+// there is, if it can. fresh returns a new one. Of several workers, only the one
+// that leads does so.
 func keep(ctx context.Context, job spec.Train, o Options, fresh func() (*fit, error)) (*fit, error) {
 	f, err := fresh()
-	if err != nil || job.Checkpoint == nil || job.Checkpoint.Directory == "" && job.Checkpoint.Tag == "" {
+	if err != nil || job.Checkpoint == nil || job.Checkpoint.Directory == "" && job.Checkpoint.Tag == "" || !o.Worker.leads() {
 		return f, err
 	}
 	k, err := newKeeper(job, o)

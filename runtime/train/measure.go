@@ -10,16 +10,18 @@ import (
 
 // measure computes loss and metrics of both parts of the data as the network
 // stands after the epoch. The loss of the training rows is the one that is made
-// small: class weights count. Validation rows count 1 each, as in Keras.
+// small: class weights count. Validation rows count 1 each, as in Keras. Of several
+// workers, the one that leads does so, and the others hear of it.
 func (f *fit) measure(ctx context.Context) error {
 	measured := map[string]float64{}
-	if err := f.measurePart(ctx, f.set.Train, f.weights, "", measured); err != nil {
-		return err
-	}
-	if f.set.Validation.X.Rows > 0 {
-		if err := f.measurePart(ctx, f.set.Validation, nil, "Validation", measured); err != nil {
+	if f.others.leader() {
+		if err := f.measureParts(ctx, measured); err != nil {
 			return err
 		}
+	}
+	measured, err := f.others.hear(measured)
+	if err != nil {
+		return err
 	}
 	f.metrics = measured
 	if _, ok := measured["Loss"]; !ok {
@@ -34,6 +36,16 @@ func (f *fit) measure(ctx context.Context) error {
 		return f.diverged(math.NaN())
 	}
 	return nil
+}
+
+func (f *fit) measureParts(ctx context.Context, measured map[string]float64) error {
+	if err := f.measurePart(ctx, f.set.Train, f.weights, "", measured); err != nil {
+		return err
+	}
+	if f.set.Validation.X.Rows == 0 {
+		return nil
+	}
+	return f.measurePart(ctx, f.set.Validation, nil, "Validation", measured)
 }
 
 // measurePart leaves out what is infinite or not defined: JSON has no word for

@@ -47,6 +47,8 @@ type Options struct {
 	// Precaution is given, when memory may not suffice, the result that should be
 	// found if the process is killed for it. Nil: none is left.
 	Precaution func(spec.Result)
+	// Worker says which of the workers this is, if the job has several.
+	Worker *Worker
 	// Log is told what the result does not say, such as that a checkpoint could
 	// not be written. Default: the default logger.
 	Log *slog.Logger
@@ -87,7 +89,7 @@ func Run(ctx context.Context, job spec.Train, o Options) (result spec.Result, er
 
 func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
 	var result spec.Result
-	if err := checkRecipe(job); err != nil {
+	if err := errors.Join(checkRecipe(job), checkWorker(job, o)); err != nil {
 		return result, err
 	}
 	if err := reachRegistry(ctx, job.Repository, o); err != nil {
@@ -106,15 +108,15 @@ func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
 		return result, err
 	}
 	foresee(memoryNeeded(job, set), o)
-	f, err := keep(ctx, job, o, func() (*fit, error) { return newFit(job, set, o.Monitor) })
+	fresh := func() (*fit, error) { return newFit(job, set, o.Monitor) }
+	f, err := keep(ctx, job, o, fresh)
 	if err != nil {
 		return result, err
 	}
 	defer f.keeper.close()
+	f, err = f.train(ctx, o, fresh)
 	defer f.close()
-	o.Monitor.does("")
-	err = f.run(ctx)
-	if err == nil || errors.Is(err, ctx.Err()) {
+	if err == nil || errors.Is(err, ctx.Err()) && !f.inStep {
 		f.keeper.end(f, o.PushGrace)
 	}
 	if err != nil {

@@ -17,8 +17,10 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -26,6 +28,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/pflag"
 
+	"trainyard.dev/trainyard/runtime/group"
 	"trainyard.dev/trainyard/runtime/spec"
 	"trainyard.dev/trainyard/runtime/train"
 )
@@ -35,6 +38,7 @@ import (
 func Main(version string) int {
 	listen := pflag.String("listen", fmt.Sprintf(":%d", spec.ProgressPort), "address of /progress, /metrics and /healthz")
 	resultFile := pflag.String("result", "/dev/termination-log", "file for the result, which Kubernetes shows as the termination message")
+	collective := pflag.String("collective", collectivePath(), "the program that connects the workers of a run, if it has several")
 	pflag.Parse()
 
 	last := new(tail)
@@ -48,7 +52,7 @@ func Main(version string) int {
 		result, err := train.Failed(spec.ReasonInternal, spec.ExitInvalid, err)
 		return end(result, err, *resultFile, last)
 	}
-	result, err := run(ctx, job, *listen, train.Options{CodeVersion: cmp.Or(version, recordedVersion()), Precaution: func(r spec.Result) {
+	result, err := run(ctx, job, *listen, train.Options{Worker: worker(job, *collective), CodeVersion: cmp.Or(version, recordedVersion()), Precaution: func(r spec.Result) {
 		r.Log = last.String()
 		if err := leave(r, *resultFile); err != nil {
 			slog.Warn("The termination message can't be written", "error", err)
@@ -83,7 +87,12 @@ func run(ctx context.Context, job spec.Train, listen string, o train.Options) (s
 		return train.Failed(spec.ReasonInternal, 1, fmt.Errorf("serving /progress: %w", err))
 	}
 	monitor := new(train.Monitor)
-	server := &http.Server{Handler: monitor.Handler(), ReadHeaderTimeout: 5 * time.Second}
+	mux := http.NewServeMux()
+	mux.Handle("/", monitor.Handler())
+	if o.Worker != nil {
+		mux.Handle("POST "+spec.GroupPath, o.Worker.Roll)
+	}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			slog.Warn("Progress is not served any more", "error", err)
@@ -98,6 +107,27 @@ func run(ctx context.Context, job spec.Train, listen string, o train.Options) (s
 	defer close(done)
 	go logProgress(monitor, done)
 	return train.Run(ctx, job, o)
+}
+
+// collectivePath is where the runtime image has the program: beside this one.
+func collectivePath() string {
+	own, err := os.Executable()
+	if err != nil {
+		return "collective"
+	}
+	return filepath.Join(filepath.Dir(own), "collective")
+}
+
+// worker tells which of the run's workers this is; nil: it is alone.
+func worker(job spec.Train, collective string) *train.Worker {
+	if job.Workers == nil {
+		return nil
+	}
+	rank, err := strconv.Atoi(os.Getenv(spec.RankVariable))
+	if err != nil {
+		rank = -1 // which is refused
+	}
+	return &train.Worker{Rank: rank, Address: os.Getenv(spec.AddressVariable), Collective: collective, Roll: group.NewRoll()}
 }
 
 // recipe reads the job. A field that this version does not know would be left

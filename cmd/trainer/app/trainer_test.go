@@ -41,9 +41,15 @@ type process struct {
 
 func start(t *testing.T, recipe string) *process {
 	t.Helper()
+	return startWith(t, recipe, nil, "--listen=127.0.0.1:0")
+}
+
+// startWith starts a trainer with more of an environment, and with arguments.
+func startWith(t *testing.T, recipe string, environment []string, arguments ...string) *process {
+	t.Helper()
 	result := filepath.Join(t.TempDir(), "result")
-	tr := &process{Cmd: exec.CommandContext(t.Context(), os.Args[0], "--listen=127.0.0.1:0", "--result="+result), resultFile: result}
-	tr.Env = append(os.Environ(), asTrainer+"=1", spec.TrainVariable+"="+recipe)
+	tr := &process{Cmd: exec.CommandContext(t.Context(), os.Args[0], append(arguments, "--result="+result)...), resultFile: result}
+	tr.Env = append(append(os.Environ(), asTrainer+"=1", spec.TrainVariable+"="+recipe), environment...)
 	stderr, err := tr.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -88,12 +88,18 @@ class Group : public gloo::Context {
   }
 };
 
+// Few numbers take as long as the messages that must be waited for, of which
+// this algorithm has fewer; many take as long as their bytes.
+constexpr size_t few = 1 << 18;
+
 template <typename T>
 void sum(const std::shared_ptr<gloo::Context>& group, void* memory, size_t count) {
   gloo::AllreduceOptions options(group);
   options.setOutput(static_cast<T*>(memory), count);
   void (*add)(void*, const void*, const void*, size_t) = &gloo::sum<T>;
   options.setReduceFunction(add);
+  using Algorithm = gloo::AllreduceOptions::Algorithm;
+  options.setAlgorithm(count * sizeof(T) <= few ? Algorithm::BCUBE : Algorithm::RING);
   gloo::allreduce(options);
 }
 

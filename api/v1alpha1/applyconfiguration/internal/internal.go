@@ -433,6 +433,10 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: ttlSecondsAfterFinished
       type:
         scalar: numeric
+    - name: workers
+      type:
+        scalar: numeric
+      default: 1
 - name: dev.trainyard.trainyard.api.v1alpha1.TrainingJobStatus
   map:
     fields:

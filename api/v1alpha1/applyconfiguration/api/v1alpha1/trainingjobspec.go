@@ -51,7 +51,14 @@ type TrainingJobSpecApplyConfiguration struct {
 	// Default: in the model registry, every 5 minutes and when the pod is asked to
 	// stop. Example: {persistentVolumeClaim: {claimName: scratch}, everySeconds: 30}.
 	Checkpoint *CheckpointApplyConfiguration `json:"checkpoint,omitempty"`
-	// resources of the pod that trains. Default: requests of 100m CPU and 128Mi
+	// workers is how many pods train together. They share the rows of each batch,
+	// so that the model is the one that a single pod makes, up to rounding: 1e-5.
+	// Each pod reads the whole dataset and has all of spec.resources. When one is
+	// lost, all go on from the last checkpoint as soon as there is another in its
+	// place. Networks gain whose steps take much longer than adding up their
+	// gradients over the network does. Default: 1. Example: 4.
+	Workers *int32 `json:"workers,omitempty"`
+	// resources of each pod that trains. Default: requests of 100m CPU and 128Mi
 	// memory, without limits. Example: {requests: {cpu: "2"}, limits: {memory:
 	// 1Gi}}.
 	Resources *v1.ResourceRequirements `json:"resources,omitempty"`
@@ -127,6 +134,14 @@ func (b *TrainingJobSpecApplyConfiguration) WithTTLSecondsAfterFinished(value in
 // If called multiple times, the Checkpoint field is set to the value of the last call.
 func (b *TrainingJobSpecApplyConfiguration) WithCheckpoint(value *CheckpointApplyConfiguration) *TrainingJobSpecApplyConfiguration {
 	b.Checkpoint = value
+	return b
+}
+
+// WithWorkers sets the Workers field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Workers field is set to the value of the last call.
+func (b *TrainingJobSpecApplyConfiguration) WithWorkers(value int32) *TrainingJobSpecApplyConfiguration {
+	b.Workers = &value
 	return b
 }
 
