@@ -84,4 +84,3 @@ func run(node, serviceRange string) error {
 	controller.Cleanup()
 	return nil
 }
-
