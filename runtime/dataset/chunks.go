@@ -26,8 +26,9 @@ type chunk struct {
 const maxRowBytes = 32 << 20
 
 // chunkSize is large enough that starting to parse a chunk costs nothing, and
-// small enough for a few of them to fit in any memory.
-const chunkSize = 1 << 21
+// small enough for a chunk to stay in a core's cache while it is hashed, cut and
+// parsed, and for many of them to fit in any memory.
+const chunkSize = 1 << 19
 
 // rowTooLong looks for a stray quote, which may be why no row ends.
 func (c chunk) rowTooLong() error {
@@ -43,6 +44,10 @@ func (c chunk) rowTooLong() error {
 	}
 }
 
+// waitingChunks is how many chunks may wait to be added in order, so that no core
+// is idle while one of them takes longer.
+func waitingChunks() int { return 4 * runtime.GOMAXPROCS(0) }
+
 // chunks cuts text at the ends of rows.
 type chunks struct {
 	r      io.Reader
@@ -54,7 +59,7 @@ type chunks struct {
 }
 
 func newChunks(r io.Reader, size int) *chunks {
-	return &chunks{r: r, size: size, line: 1, spare: make(spares[[]byte], runtime.GOMAXPROCS(0)+2)}
+	return &chunks{r: r, size: size, line: 1, spare: make(spares[[]byte], waitingChunks()+2)}
 }
 
 // spares keeps what can be used again. Other than a sync.Pool it does not

@@ -4,7 +4,6 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 )
@@ -72,7 +71,7 @@ type parsed struct {
 // addChunks parses chunks and adds them in order. It returns the number of rows.
 func (t *table) addChunks(first chunk, chunks *chunks, width int) (int, error) {
 	// As many chunks are in memory as can wait here, and two more.
-	queue := make(chan chan parsed, runtime.GOMAXPROCS(0))
+	queue := make(chan chan parsed, waitingChunks())
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	// Parts are made of this one, since t changes meanwhile. Their numbers take
 	// the room of parts that were added.
