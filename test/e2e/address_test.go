@@ -324,7 +324,10 @@ func TestModelFromClaim(t *testing.T) {
 	namespace := newNamespace(t)
 	calling := newCaller(t, namespace)
 	service := irisService(namespace, v1alpha1.ModelSource{PersistentVolumeClaim: &spec.ClaimReference{ClaimName: "models", Path: "production/iris.onnx"}})
-	service.Spec.Autoscaling = v1alpha1.Autoscaling{MinReplicas: new(int32(0)), IdleTime: &metav1.Duration{Duration: 2 * time.Second}}
+	// The time of stabilization counts too: no service goes to zero before it is as
+	// old as that.
+	service.Spec.Autoscaling = v1alpha1.Autoscaling{MinReplicas: new(int32(0)),
+		IdleTime: &metav1.Duration{Duration: 2 * time.Second}, StabilizationTime: &metav1.Duration{Duration: 2 * time.Second}}
 	create(t, service)
 	serviceReaches(t, service, metav1.ConditionFalse, v1alpha1.ReasonFollowerFailing, `persistentvolumeclaim "models" not found`, time.Minute)
 	writeClaim(t, namespace, "models", "busybox mkdir -p /data/production")
