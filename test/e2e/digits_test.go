@@ -194,20 +194,29 @@ func pull(t *testing.T, job *v1alpha1.TrainingJob) string {
 	return directory
 }
 
-// reachable turns the name of a Service into its address: the cluster's names
-// mean nothing outside of it.
+// reachable turns the name of a Service into its address.
 func reachable(t *testing.T, host string) string {
 	t.Helper()
-	name, port, err := net.SplitHostPort(host)
+	address, err := addressOf(t.Context(), host)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return address
+}
+
+// addressOf is the address of a Service by its name: the cluster's names mean
+// nothing outside of it.
+func addressOf(ctx context.Context, host string) (string, error) {
+	name, port, err := net.SplitHostPort(host)
+	if err != nil {
+		return "", err
+	}
 	parts := strings.Split(name, ".")
 	var service corev1.Service
-	if err := cluster.Get(t.Context(), client.ObjectKey{Namespace: parts[1], Name: parts[0]}, &service); err != nil {
-		t.Fatal(err)
+	if err := cluster.Get(ctx, client.ObjectKey{Namespace: parts[1], Name: parts[0]}, &service); err != nil {
+		return "", err
 	}
-	return net.JoinHostPort(service.Spec.ClusterIP, port)
+	return net.JoinHostPort(service.Spec.ClusterIP, port), nil
 }
 
 // onnxAnswers are onnxruntime's answers to the rows.
