@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"trainyard.dev/trainyard/controllers/isolation"
 	"trainyard.dev/trainyard/controllers/routing"
 	"trainyard.dev/trainyard/runtime/spec"
 )
@@ -42,7 +43,7 @@ type HTTPServers struct {
 
 // NewHTTPServers gives up on a server that does not answer within the timeout.
 func NewHTTPServers(timeout time.Duration) *HTTPServers {
-	return &HTTPServers{client: &http.Client{Timeout: timeout}}
+	return &HTTPServers{client: isolation.Client(timeout)}
 }
 
 // Models implements [Servers].

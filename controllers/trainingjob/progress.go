@@ -12,13 +12,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"trainyard.dev/trainyard/controllers/isolation"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
 // HTTPProgress asks trainers over HTTP. An answer that takes longer than the
 // timeout is none: the next pass asks again.
 func HTTPProgress(timeout time.Duration) func(context.Context, *corev1.Pod) (*spec.Progress, error) {
-	client := &http.Client{Timeout: timeout}
+	client := isolation.Client(timeout)
 	return func(ctx context.Context, pod *corev1.Pod) (*spec.Progress, error) {
 		url := "http://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(spec.ProgressPort)) + "/progress"
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

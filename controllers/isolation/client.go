@@ -1,0 +1,16 @@
+package isolation
+
+import (
+	"net/http"
+	"time"
+)
+
+// Client returns what the operator asks pods with. It gives up after the timeout,
+// and does not follow a redirect: policies let the operator reach ports that pods
+// can't reach themselves, and a pod must not send it to those of another.
+func Client(timeout time.Duration) *http.Client {
+	return &http.Client{
+		Timeout:       timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
