@@ -55,7 +55,8 @@ func (q *quick) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements [net.Listener]. Connections stay open.
+// Close implements [net.Listener]. Connections without a request are closed, so
+// that their clients open others, which other servers answer.
 func (q *quick) Close() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -63,6 +64,9 @@ func (q *quick) Close() error {
 		return nil
 	}
 	close(q.closed)
+	for c := range q.open {
+		c.endIfIdle()
+	}
 	return q.Listener.Close()
 }
 
@@ -111,10 +115,9 @@ func (q *quick) begin(c *connection) {
 	})
 }
 
-// shutdown closes the connections as they become idle, and returns when there
-// are none. It is called after Close.
+// shutdown returns when there are no connections any more. It is called after
+// Close, since which they are closed as soon as their request is answered.
 func (q *quick) shutdown(ctx context.Context) error {
-	q.each((*connection).endIfIdle)
 	done := make(chan struct{})
 	go func() {
 		q.running.Wait()
@@ -131,14 +134,10 @@ func (q *quick) shutdown(ctx context.Context) error {
 // cut closes all connections at once.
 func (q *quick) cut() {
 	_ = q.Close()
-	q.each(func(c *connection) { _ = c.Close() })
-}
-
-func (q *quick) each(f func(*connection)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for c := range q.open {
-		f(c)
+		_ = c.Close()
 	}
 }
 

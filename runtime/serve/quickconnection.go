@@ -125,7 +125,18 @@ func (c *connection) handOn() bool {
 	case c.quick.others <- c:
 		return true
 	case <-c.quick.closed:
+		c.refuse(unavailable(time.Second, "the server is stopping"))
 		return false
+	}
+}
+
+// refuse answers a request that nobody takes, as far as it is known.
+func (c *connection) refuse(why error) {
+	b, now := takeBuffers(), time.Now()
+	defer b.giveBack()
+	b.reply, _ = appendReply(b.reply[:0], b, nil, why, true, now)
+	if c.writing.move(now, c.quick.options.WriteTimeout) == nil {
+		_, _ = c.Write(b.reply) // the connection ends in any case
 	}
 }
 

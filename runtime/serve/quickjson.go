@@ -103,13 +103,14 @@ func (s *scanner) data(to *[]float32, shape []int64) bool {
 	if !s.take('[') {
 		return false
 	}
+	outer := s.at - 1
 	if s.peek() != '[' {
 		return s.floats(to) && int64(len(*to)) == count
 	}
 	if len(shape) != 2 {
 		return false
 	}
-	s.at-- // before the list that list takes
+	s.at = outer // which list takes again
 	return s.list(func() bool {
 		before := len(*to)
 		return s.take('[') && s.floats(to) && int64(len(*to)-before) == shape[1]

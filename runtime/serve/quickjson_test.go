@@ -19,6 +19,7 @@ func TestSimpleRequests(t *testing.T) {
 		{"a row", row, "", true},
 		{"one without rows", v2("FP32", "[4]", "[1,2,3,4]"), "", true},
 		{"rows in rows", v2("FP32", "[2,4]", "[[1,2,3,4], [5,6,7,8]]"), "", true},
+		{"rows in rows, indented", v2("FP32", "[2,4]", "[\n  [1,2,3,4],\n  [5,6,7,8]\n]"), "", true},
 		{"numbers of all kinds", v2("FP32", "[8]", "[-0,0.5,-1e-3,2E+7,0.10000000149011612,123456789012345678901234567890,1e-45,1e-400]"), "", true},
 		{"an id", with(`"id":"a"`), "", true},
 		{"an output", with(`"outputs":[{"name":"label","parameters":{"binary_data":true}}]`), "", true},
@@ -39,6 +40,8 @@ func TestSimpleRequests(t *testing.T) {
 		{"no data", `{"inputs":[{"name":"a","shape":[1],"datatype":"FP32"}]}`, "", false},
 		{"too few", v2("FP32", "[4]", "[1,2,3]"), "", false},
 		{"rows of other lengths", v2("FP32", "[2,2]", "[[1],[2,3,4]]"), "", false},
+		{"rows that nothing ends", v2("FP32", "[1,4]", "[ [[1,2,3,4]]"), "", false},
+		{"rows that nothing ends, close together", v2("FP32", "[1,4]", "[[[1,2,3,4]]"), "", false},
 		{"deeper", v2("FP32", "[1,1]", "[[[1]]]"), "", false},
 		{"rank 3", v2("FP32", "[1,1,1]", "[1]"), "", false},
 		{"a leading zero", v2("FP32", "[1]", "[01]"), "", false},
@@ -76,6 +79,7 @@ func FuzzSimple(f *testing.F) {
 	f.Cleanup(v.release)
 	f.Add([]byte(v2("FP32", "[1,4]", "[5.1, 3.5,-1.4e0,0.10000000149011612]")), 0)
 	f.Add([]byte(v2("FP32", "[2,4]", "[[1,2,3,4],[5,6,7,1E+2]]")), 0)
+	f.Add([]byte(v2("FP32", "[1,4]", "[ [[1,2,3,4]]")), 0)
 	f.Add([]byte(`{"id":"a","outputs":[{"name":"label","parameters":{"binary_data":true}}],"parameters":{"binary_data_output":false},`+v2("FP32", "[4]", "[1,2,3,4]")[1:]), 0)
 	binary := binaryTensor("FP16", "[4]", 8, `{"binary_data_output":true}`)
 	f.Add([]byte(binary+"12345678"), len(binary))

@@ -25,7 +25,8 @@ type Options struct {
 	// BodyBytes is the most that a request's body may have.
 	BodyBytes int64
 	// BytesInFlight is the most that the bodies of all requests may have that
-	// are in memory at once. Of gRPC, a message counts when it is whole.
+	// are in memory at once. Of gRPC, a message counts when it is whole; so does
+	// a body of REST that fits into 16 KiB with its head.
 	BytesInFlight int64
 	// HeaderBytes is the most that a request's head may have.
 	HeaderBytes int
@@ -38,7 +39,7 @@ type Options struct {
 	ConnectionAge time.Duration
 
 	// ReadHeaderTimeout, ReadTimeout, WriteTimeout and IdleTimeout are those of
-	// [http.Server].
+	// [http.Server]. All are above 0.
 	ReadHeaderTimeout time.Duration
 	ReadTimeout       time.Duration
 	WriteTimeout      time.Duration

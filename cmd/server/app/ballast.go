@@ -5,7 +5,7 @@ import (
 	"runtime/debug"
 )
 
-// mostBallast makes the collector wait for some 50 MB of garbage.
+// mostBallast makes the collector wait for some 25 MB of garbage.
 const mostBallast = 24 << 20
 
 // ballast returns memory that nobody writes to, and that therefore takes none of

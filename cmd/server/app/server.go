@@ -133,6 +133,9 @@ func parse(args []string, out io.Writer, o *serve.Options) (settings, error) {
 	if o.Batching.Rows < 0 || o.Batching.Rows > 256 || o.Batching.Delay < 0 {
 		return s, usageError{errors.New("--max-batch-size must be from 0 to 256, and --max-batch-delay not below 0")}
 	}
+	if min(o.ReadHeaderTimeout, o.ReadTimeout, o.WriteTimeout, o.IdleTimeout) <= 0 {
+		return s, usageError{errors.New("--read-header-timeout, --read-timeout, --write-timeout and --idle-timeout must be above 0")}
+	}
 	if o.BytesInFlight < o.BodyBytes {
 		return s, usageError{errors.New("--max-bytes-in-flight must be at least --max-body-bytes")}
 	}

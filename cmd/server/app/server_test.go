@@ -52,6 +52,7 @@ func TestWrongUsageEndsWithASentence(t *testing.T) {
 		{[]string{"--nonsense"}, "unknown flag: --nonsense"},
 		{[]string{"serve"}, `unexpected argument "serve"`},
 		{[]string{"--max-rows", "0"}, "must be at least 1"},
+		{[]string{"--write-timeout", "0"}, "--idle-timeout must be above 0"},
 		{[]string{"--max-bytes-in-flight", "100"}, "must be at least --max-body-bytes"},
 		{[]string{"--max-batch-size", "1000"}, "--max-batch-size must be from 0 to 256"},
 		{[]string{"--config", "/does/not/exist"}, "reading the configuration: open /does/not/exist"},
