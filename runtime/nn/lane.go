@@ -7,7 +7,7 @@ import (
 	"gonum.org/v1/gonum/blas/blas32"
 )
 
-// A batch of many rows is cut into mostLanes parts, each of which a goroutine
+// A batch of many rows is cut into laneCount parts, each of which a goroutine
 // takes through all layers, forth and back, in blocks of blockRows rows. A block
 // stays in the processor's cache meanwhile, so that each row is fetched from
 // memory once, and activations and gradients by them are kept for some blocks
@@ -16,7 +16,7 @@ import (
 // The cut depends on the number of rows alone, and the lanes' gradients are added
 // up in their order: who computes what does not change a bit.
 const (
-	mostLanes = 16
+	laneCount = 16
 	blockRows = 2048
 )
 
@@ -51,10 +51,10 @@ type lane struct {
 // newLanes returns the lanes for batches of up to rows rows: a single one if
 // there are few rows, or if layers need to see all of them together.
 func newLanes(n *Network, rows int, random *rand.Rand, batch *split) []*lane {
-	if rows < mostLanes*blockRows || !separable(n) {
+	if rows < laneCount*blockRows || !separable(n) {
 		return []*lane{newLane(n, rows, random, batch)}
 	}
-	lanes := make([]*lane, mostLanes)
+	lanes := make([]*lane, laneCount)
 	for i := range lanes {
 		l := newLane(n, blockRows, random, batch)
 		for _, p := range l.parameters {

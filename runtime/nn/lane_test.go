@@ -11,7 +11,7 @@ func TestLanesAgree(t *testing.T) {
 		"classes": CategoricalCrossentropy{}, "numbers": LeastSquares{Lambda: 3}, "pairs": BinaryCrossentropy{},
 	} {
 		t.Run(name, func(t *testing.T) {
-			const rows = mostLanes*blockRows + 3*blockRows + 17
+			const rows = laneCount*blockRows + 3*blockRows + 17
 			r := random(5)
 			n := &Network{Inputs: 5, Layers: []Layer{
 				&Normalization{Mean: []float32{1, 2, 3, 4, 5}, Scale: []float32{1, .5, 1, 2, 1}},
@@ -26,8 +26,8 @@ func TestLanesAgree(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(lanes.lanes) != mostLanes {
-				t.Fatalf("%d lanes for %d rows, want %d", len(lanes.lanes), rows, mostLanes)
+			if len(lanes.lanes) != laneCount {
+				t.Fatalf("%d lanes for %d rows, want %d", len(lanes.lanes), rows, laneCount)
 			}
 			whole, err := NewTrainer(n, loss, 1, r)
 			if err != nil {
@@ -58,7 +58,7 @@ func TestLanesAgree(t *testing.T) {
 // TestLanesNameTheLayer that an infinite number came from, though the rows that
 // brought it are among the first of many.
 func TestLanesNameTheLayer(t *testing.T) {
-	const rows = mostLanes * blockRows * 2
+	const rows = laneCount * blockRows * 2
 	r := random(5)
 	n := &Network{Inputs: 2, Layers: []Layer{NewDense(2, 2, Activation{Kind: ReLU}), NewDense(2, 1, Activation{})}}
 	n.Initialize(HeUniform, r)

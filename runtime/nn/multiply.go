@@ -77,8 +77,8 @@ func (p *product) do(tile int) {
 	multiplyWhole(p.tA, p.tB, a, b, p.beta, part(p.c, i, j, rows, cols))
 }
 
-// multiplyWhole computes c = op(a)*op(b) + beta*c in one go, with a beta of 0 or
-// 1. If c is a vector,
+// multiplyWhole computes c = op(a)*op(b) + beta*c in one go, with a beta of 0
+// or 1. If c is a vector,
 // that is a product of a matrix and a vector, which spares the copies that Gemm
 // makes of a and b.
 func multiplyWhole(tA, tB blas.Transpose, a, b blas32.General, beta float32, c blas32.General) {

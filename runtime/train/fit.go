@@ -177,6 +177,7 @@ func (f *fit) makeStep(b batch) error {
 	}
 	f.Step++
 	if !isFinite(loss) {
+		f.others.part()
 		return f.diverged(loss)
 	}
 	f.optimizer.Step()

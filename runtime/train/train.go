@@ -92,8 +92,12 @@ func run(ctx context.Context, job spec.Train, o Options) (spec.Result, error) {
 	if err := errors.Join(checkRecipe(job), checkWorker(job, o)); err != nil {
 		return result, err
 	}
-	if err := reachRegistry(ctx, job.Repository, o); err != nil {
-		return result, err
+	// Of several workers, only the first one has to do with the registry: if it
+	// is away, one pod fails, and not all.
+	if o.Worker.leads() {
+		if err := reachRegistry(ctx, job.Repository, o); err != nil {
+			return result, err
+		}
 	}
 	o.Monitor.does("reads " + job.SourceName)
 	leaveMemory(o, o.MemoryLimit/tableShare)

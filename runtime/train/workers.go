@@ -71,9 +71,19 @@ var errLeaving = errors.New("a worker was asked to stop")
 // over tells, after a step, why there may not be another one.
 func (o *others) over() error {
 	if o != nil && o.asking[0] > 0 {
+		o.part()
 		return errLeaving
 	}
 	return nil
+}
+
+// part is called by all, when all have found the same and end for it. It returns
+// when every one of them has: one that leaves sooner may take a sum along that
+// another has not read yet, to whom it then seems lost.
+func (o *others) part() {
+	if o != nil {
+		o.AddDoubles(make([]float64, 1))
+	}
 }
 
 // lost tells why what was computed together is of no use.
@@ -96,7 +106,7 @@ func (o *others) leave() {
 
 // stopGrace is how long a worker that is asked to stop waits for the others to
 // end their step, or for the end of a measurement.
-const stopGrace = 10 * time.Second
+const stopGrace = 5 * time.Second
 
 // train goes through all epochs, alone or with others, and returns the run as it
 // then stands: not f, if it had to start again.
@@ -208,11 +218,15 @@ func (f *fit) follow(run string) error {
 	return f.resume(state)
 }
 
-// restarted leaves the group and returns the run as the last checkpoint has it.
-// If f is between two steps, that is where it is.
+// restarted leaves the group and returns the run as it is then: that of the
+// leader where it was, if that is between two steps, and else as the last
+// checkpoint has it.
 func (f *fit) restarted(fresh func() (*fit, error)) (*fit, error) {
-	if !f.inStep {
+	if !f.inStep && f.others.leader() {
 		f.keeper.save(f)
+		f.close()
+		f.others = nil
+		return f, nil
 	}
 	f.close()
 	next, err := fresh()
