@@ -22,6 +22,7 @@ import (
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Progressing")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 52",message="metadata.name of a TrainingJob may have 52 characters at most: its pods' names are longer by a suffix"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.workers) || self.spec.workers == 1 || self.metadata.name.matches('^[a-z][-a-z0-9]*$')",message="metadata.name of a TrainingJob with workers becomes the name of a Service: begin it with a letter, and use small letters, digits and - in it"
 type TrainingJob struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
@@ -92,7 +93,8 @@ type TrainingJobSpec struct {
 
 	// backoffLimit is how often a run that crashed is tried again before the
 	// TrainingJob fails. Wrong input is never tried again, and an interruption
-	// (eviction, node drain) doesn't count. Default: 3.
+	// (eviction, node drain) doesn't count. Of several workers, each that crashes
+	// counts, so what makes all of them fail counts for each. Default: 3.
 	//
 	// +kubebuilder:default=3
 	// +kubebuilder:validation:Minimum=0

@@ -228,8 +228,9 @@ func (r *Reconciler) findWarning(ctx context.Context, about client.Object) strin
 	return newestWarning(list.Items)
 }
 
-// createJob makes the Job, and before it what isolates its pods. A refusal that only a person can change is an
-// obstacle, not an error that is tried again and again in silence.
+// createJob makes the Job, and before it what isolates its pods. A refusal that
+// only a person can change is an obstacle, not an error that is tried again and
+// again in silence.
 func (r *Reconciler) createJob(ctx context.Context, job *v1alpha1.TrainingJob) (*batchv1.Job, obstacle, error) {
 	desired, err := buildJob(job, r.Runtime)
 	if err != nil {

@@ -480,6 +480,7 @@ func TestSchemaRefuses(t *testing.T) {
 		}, "stays inside it"},
 		{"a deadline of nothing", func(j *v1alpha1.TrainingJob) { j.Spec.ActiveDeadlineSeconds = new(int64(0)) }, "spec.activeDeadlineSeconds"},
 		{"more workers than rows", func(j *v1alpha1.TrainingJob) { j.Spec.Training.BatchSize, j.Spec.Workers = 3, 4 }, "raise training.batchSize, or lower workers"},
+		{"workers of a name that no Service has", func(j *v1alpha1.TrainingJob) { j.Name, j.Spec.Workers = "2d.digits", 2 }, "begin it with a letter"},
 		{"too many workers", func(j *v1alpha1.TrainingJob) { j.Spec.Workers = 65 }, "spec.workers"},
 		{"a long name", func(j *v1alpha1.TrainingJob) { j.Name = strings.Repeat("x", 60) }, "52 characters at most"},
 	} {

@@ -27,8 +27,8 @@ type observation struct {
 	pods []corev1.Pod
 	// progress that the running pod reports; nil when none does.
 	progress *spec.Progress
-	// warning is what Kubernetes says last of what doesn't start, a pod
-	// or the Job without one; empty when it says nothing.
+	// warning is what Kubernetes says last of what doesn't start, a pod or the
+	// Job without one; empty when it says nothing.
 	warning string
 	now     time.Time
 }

@@ -67,7 +67,8 @@ func wishOf(made *batchv1.Job) bool { return made.Annotations[v1alpha1.SuspendAn
 func (r *Reconciler) steer(ctx context.Context, job *v1alpha1.TrainingJob, seen *observation) (err error) {
 	next := nextStep(job, *seen)
 	if hasWorkers(job) && (next == create || expectsPod(seen.job)) {
-		if seen.obstacle, err = r.connect(ctx, job); err != nil || seen.obstacle.reason != "" {
+		seen.obstacle, err = r.connect(ctx, job)
+		if err != nil || (next == create && seen.obstacle.reason != "") {
 			return err
 		}
 	}

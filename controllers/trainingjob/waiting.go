@@ -51,10 +51,10 @@ func stopping(pods []corev1.Pod) string {
 	return " (pod " + strings.Join(names, ", ") + " is being stopped)"
 }
 
-// troubled is the object whose Events may tell why nothing runs: a pod
-// or the Job, when it has had time to start or to make one and hasn't. Not
-// before: to find one object's Events the API server reads those of the whole
-// namespace, which of hundreds of runs are many.
+// troubled is the object whose Events may tell why nothing runs: a pod or the
+// Job, when it has had time to start or to make one and hasn't. Not before: to
+// find one object's Events the API server reads those of the whole namespace,
+// which of hundreds of runs are many.
 func troubled(o observation) client.Object {
 	hadTime := func(object client.Object) bool { return o.now.Sub(object.GetCreationTimestamp().Time) > 2*time.Second }
 	switch pod := tellingPod(o.pods); {

@@ -179,7 +179,8 @@ type ClaimReference struct {
 	// +required
 	ClaimName string `json:"claimName"`
 
-	// path of the file, from the volume's root. Example: 2026/july.csv.gz.
+	// path of the file, from the volume's root. Example: 2026/july.csv.gz, or of a
+	// model production/iris.onnx.
 	//
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
@@ -189,7 +190,8 @@ type ClaimReference struct {
 
 // HTTPSSource names a file on a web server.
 type HTTPSSource struct {
-	// url of the file. Example: https://data.example.com/iris.csv.
+	// url of the file. Example: https://data.example.com/iris.csv, or of a model
+	// https://models.example.com/iris.onnx.
 	//
 	// +kubebuilder:validation:MaxLength=2048
 	// +kubebuilder:validation:XValidation:rule="self.startsWith('https://') && isURL(self) && url(self).getHost() != ''",message="url must be a whole URL that starts with https://, for example https://data.example.com/iris.csv"
@@ -198,7 +200,7 @@ type HTTPSSource struct {
 	URL string `json:"url"`
 
 	// sha256 of the file, as 64 hexadecimal digits. A file with another one is
-	// refused. Print it with: sha256sum iris.csv.
+	// refused. Default: any is taken. Print it with: sha256sum FILE.
 	//
 	// +kubebuilder:validation:Pattern=`^[0-9a-f]{64}$`
 	// +optional
@@ -223,7 +225,8 @@ type S3Source struct {
 	// +required
 	Bucket string `json:"bucket"`
 
-	// key is the object's name in the bucket. Example: 2026/july.csv.gz.
+	// key is the object's name in the bucket. Example: 2026/july.csv.gz, or of a
+	// model production/iris.onnx.
 	//
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024

@@ -39,7 +39,8 @@ type TrainingJobSpecApplyConfiguration struct {
 	ActiveDeadlineSeconds *int64 `json:"activeDeadlineSeconds,omitempty"`
 	// backoffLimit is how often a run that crashed is tried again before the
 	// TrainingJob fails. Wrong input is never tried again, and an interruption
-	// (eviction, node drain) doesn't count. Default: 3.
+	// (eviction, node drain) doesn't count. Of several workers, each that crashes
+	// counts, so what makes all of them fail counts for each. Default: 3.
 	BackoffLimit *int32 `json:"backoffLimit,omitempty"`
 	// ttlSecondsAfterFinished is how long after its end, good or bad, the
 	// TrainingJob is deleted, with its Job and pods. Its model stays in the
