@@ -113,10 +113,10 @@ func (a *address) fingerprint() string {
 // that one is shown to no other.
 func reached(oci *v1alpha1.OCISource, name string, registry spec.Repository) spec.Repository {
 	same := hostOf(name) == hostOf(registry.Name)
-	registry.Name = name
 	if !same {
-		registry.TokenFile = ""
+		registry = spec.Repository{}
 	}
+	registry.Name = name
 	switch {
 	case oci == nil || repositoryOf(oci.Reference) != name || (same && oci.CredentialsSecret == nil):
 		return registry

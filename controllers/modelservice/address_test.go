@@ -74,6 +74,9 @@ func TestReached(t *testing.T) {
 	}{
 		{"registry:5000/models/ns/iris", nil, spec.Repository{PlainHTTP: true}},
 		{"registry:5000/models/ns/iris", elsewhere, spec.Repository{PlainHTTP: true}},
+		// The model before, from where spec.model does not point any more.
+		{"other.example.com/iris", elsewhere, spec.Repository{}},
+		{"other.example.com/iris", nil, spec.Repository{}},
 		{"example.com/iris", elsewhere, spec.Repository{CredentialsFile: spec.RegistryCredentialsFile}},
 		{"registry:5000/models/ns/iris", &v1alpha1.OCISource{Reference: "registry:5000/models/ns/iris:v1", CredentialsSecret: &spec.SecretName{Name: "keys"}, PlainHTTP: true},
 			spec.Repository{PlainHTTP: true, CredentialsFile: spec.RegistryCredentialsFile}},

@@ -20,6 +20,9 @@ import (
 	"strings"
 	"time"
 
+	// Images from scratch have no certificates of authorities. These are used
+	// only where the system has none.
+	_ "golang.org/x/crypto/x509roots/fallback"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
