@@ -119,6 +119,9 @@ func (s *side) median(label string) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
+		if len(bounds) > 0 && upTo <= bounds[len(bounds)-1] {
+			return 0, fmt.Errorf("more than one histogram has %s: was a request refused?", label)
+		}
 		bounds, counts = append(bounds, upTo), append(counts, count)
 	}
 	if len(counts) == 0 || counts[len(counts)-1] == 0 {

@@ -272,7 +272,7 @@ func TestUnchanged(t *testing.T) {
 	first, second := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 7, 2, 0, 0, 0, 0, time.UTC)
 	for _, test := range []struct {
 		name, before, after string
-		// modified are the times of the file, ranges whether the server heeds what
+		// modified are the times of the file, heeds whether the server heeds what
 		// it is asked.
 		modified, later time.Time
 		heeds           bool
