@@ -144,28 +144,52 @@ type csvColumns struct {
 	positions []int
 	cells     []cell
 	row       []string
-	// slots has for each column its position in a row of the table, or aText.
-	slots []int
-	// plain says that all features are numbers, and that the label is one column.
-	plain bool
+	// runs are the columns, if all features are numbers and the label is one
+	// column; else there are none.
+	runs []run
+}
+
+// run is columns that stand side by side in the text and in a row of the table.
+type run struct {
+	width     int
+	slot      int  // of the first one in a row of the table, or aText
+	delimiter byte // behind each of them
 }
 
 // aText stands for a column that is not read as a number.
 const aText = -1
 
 func newCSVColumns(t *table, width int) *csvColumns {
-	c := &csvColumns{table: t, width: width, positions: t.columns.positions(), cells: make([]cell, len(t.columns.features)+len(t.columns.labels)), slots: make([]int, width), plain: !t.hasOneHot() && t.columns.classNames == nil}
-	for i := range c.slots {
-		c.slots[i] = aText
-	}
-	for k, i := range t.columns.features {
-		c.slots[i] = k
-	}
-	if label := t.columns.labels[0]; t.target == Numbers && c.slots[label] == aText {
-		c.slots[label] = len(t.columns.features) // behind the features
+	c := &csvColumns{table: t, width: width, positions: t.columns.positions(), cells: make([]cell, len(t.columns.features)+len(t.columns.labels))}
+	if !t.hasOneHot() && t.columns.classNames == nil {
+		c.runs = t.runs(width)
 	}
 	return c
 }
+
+// runs puts columns together as far as they can be. The label, if it is a number,
+// goes behind the features.
+func (t *table) runs(width int) []run {
+	slots := slices.Clone(t.columns.features)
+	if t.target == Numbers {
+		slots = append(slots, t.columns.labels[0])
+	}
+	var runs []run
+	for i := range width {
+		r := run{width: 1, slot: slices.Index(slots, i), delimiter: ','}
+		if i == width-1 {
+			r.delimiter = '\n'
+		} else if n := len(runs) - 1; n >= 0 && runs[n].follows(r.slot) {
+			runs[n].width++
+			continue
+		}
+		runs = append(runs, r)
+	}
+	return runs
+}
+
+// follows tells that a column of that slot continues the run.
+func (r run) follows(slot int) bool { return r.slot != aText && slot == r.slot+r.width }
 
 // addRow adds the cells of a row.
 func (c *csvColumns) addRow(row []string, line int) error {
@@ -201,8 +225,8 @@ func (c *csvColumns) addText(text string, line int) (rows int, err error) {
 // addPlain adds the row that starts there if it has nothing unusual: the right
 // number of cells, decimals as features, and a label. It returns where the next
 // row starts, or 0 if it has added nothing.
-func (c *csvColumns) addPlain(text string, at, line int) (end int, err error) {
-	if !c.plain || text[at] == '\n' || text[at] == '\r' {
+func (c *csvColumns) addPlain(text string, at, line int) (next int, err error) {
+	if c.runs == nil || text[at] == '\n' || text[at] == '\r' {
 		return 0, nil
 	}
 	t := c.table
@@ -210,26 +234,25 @@ func (c *csvColumns) addPlain(text string, at, line int) (end int, err error) {
 	t.values.tail = slices.Grow(t.values.tail, width+1)
 	row := t.values.tail[start : start+width+1]
 	var label cell
-	for i, slot := range c.slots {
-		delimiter := byte(',')
-		if i == len(c.slots)-1 {
-			delimiter = '\n'
-		}
+	column := 0
+	for _, r := range c.runs {
 		var ok bool
-		if slot != aText {
-			row[slot], end, ok = readDecimal(text, at, delimiter)
+		if r.slot != aText {
+			next, ok = readDecimals(text, at, r.delimiter, row[r.slot:r.slot+r.width])
 		} else {
-			end, ok = endOfCell(text, at, delimiter)
+			next, ok = endOfCell(text, at, r.delimiter)
+			next++
 		}
 		if !ok {
 			return 0, nil
 		}
-		if i == t.columns.labels[0] {
-			label = textCell(text[at:end])
+		if r.slot == aText && column == t.columns.labels[0] {
+			label = textCell(text[at : next-1])
 		}
-		at = end + 1
+		column += r.width
+		at = next
 	}
-	if c.slots[t.columns.labels[0]] == width {
+	if t.target == Numbers {
 		t.values.tail = t.values.tail[:start+width]
 		return at, t.labels.append(row[width])
 	}

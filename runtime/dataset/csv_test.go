@@ -121,17 +121,18 @@ func checkDecimal(t *testing.T, text string) {
 	const before, behind = "7,-88888.88,9.99,", "1.5,-2.25\n3,4.125"
 	for _, delimiter := range []byte(",\n") {
 		line := before + text + string(delimiter) + behind
-		v, end, ok := readDecimal(line, len(before), delimiter)
+		v := make([]float32, 1)
+		next, ok := readDecimals(line, len(before), delimiter, v)
 		if !ok {
 			continue
 		}
-		if end != len(before)+len(text) {
-			t.Fatalf("%q ends at %d", text, end-len(before))
+		if next != len(before)+len(text)+1 {
+			t.Fatalf("what is behind %q starts at %d", text, next-len(before))
 		}
 		if delimiter == '\n' {
 			text = strings.TrimSuffix(text, "\r")
 		}
-		checkBits(t, text, v)
+		checkBits(t, text, v[0])
 	}
 }
 
@@ -211,34 +212,53 @@ func TestCSVErrorsAcrossChunks(t *testing.T) {
 
 // FuzzPlainRows compares the fast way of a row into a table with the other one.
 func FuzzPlainRows(f *testing.F) {
-	for _, seed := range []string{"1,2,3", "1,,3", ",,", "1,2", "1,2,3,4", "-.5,x,2.", "1,2,", "1,nan,3", "1, 2,3", "1e3,a,5", "-,2,3", "1,2,3\n4,5,6\n"} {
+	for _, seed := range []string{"1,2,3", "1,,3", ",,", "1,2", "1,2,3,4", "-.5,x,2.", "1,2,", "1,nan,3", "1, 2,3", "1e3,a,5", "-,2,3", "1,2,3\n4,5,6\n", "1.5,-0.25,123456.78,4,5\n1e3,12345678.9,,4,5\n.5,7,nan,-8,9"} {
 		f.Add(seed, true)
 		f.Add(seed, false)
+	}
+	// Columns that are put together, and columns that can't be.
+	layouts := []columns{
+		{features: []int{2, 0}, labels: []int{1}},
+		{features: []int{0, 1, 2}, labels: []int{3}},
+		{features: []int{3, 4, 0}, labels: []int{1}},
 	}
 	f.Fuzz(func(t *testing.T, text string, isClass bool) {
 		if strings.ContainsAny(text, "\"") {
 			return
 		}
-		target := Numbers
-		if isClass {
-			target = Classes
-		}
-		tables := [2]*table{}
-		var errs [2]error
-		for i := range tables {
-			c := columns{features: []int{2, 0}, names: []string{"c", "a"}, oneHot: []bool{false, false}, labels: []int{1}, labelName: "b"}
-			tables[i] = newTable(c, Options{Target: target, Dataset: spec.Dataset{Missing: &spec.Missing{Policy: spec.FillConstant}}})
-			rows := newCSVColumns(tables[i], 3)
-			rows.plain = i == 0
-			_, errs[i] = rows.addText(text, 1)
-		}
-		if fmt.Sprint(errs[0]) != fmt.Sprint(errs[1]) {
-			t.Fatalf("%v, %v", errs[0], errs[1])
-		}
-		if errs[0] == nil && fmt.Sprint(tables[0].values.tail, tables[0].labels.tail) != fmt.Sprint(tables[1].values.tail, tables[1].labels.tail) {
-			t.Fatalf("%v %v, %v %v", tables[0].values.tail, tables[0].labels.tail, tables[1].values.tail, tables[1].labels.tail)
+		for _, c := range layouts {
+			c.names, c.oneHot, c.labelName = []string{"a", "b", "c"}[:len(c.features)], make([]bool, len(c.features)), "y"
+			checkPlainRows(t, text, isClass, c)
 		}
 	})
+}
+
+func checkPlainRows(t *testing.T, text string, isClass bool, c columns) {
+	t.Helper()
+	target := Numbers
+	if isClass {
+		target = Classes
+	}
+	width := 1 + slices.Max(c.positions())
+	// Usual decimals are read only where there is text on both sides.
+	others := strings.Repeat(strings.Repeat("1,", width-1)+"1\n", 3)
+	text = others + text + "\n" + others
+	tables := [2]*table{}
+	var errs [2]error
+	for i := range tables {
+		tables[i] = newTable(c, Options{Target: target, Dataset: spec.Dataset{Missing: &spec.Missing{Policy: spec.FillConstant}}})
+		rows := newCSVColumns(tables[i], width)
+		if i == 1 {
+			rows.runs = nil
+		}
+		_, errs[i] = rows.addText(text, 1)
+	}
+	if fmt.Sprint(errs[0]) != fmt.Sprint(errs[1]) {
+		t.Fatalf("%v, %v", errs[0], errs[1])
+	}
+	if errs[0] == nil && fmt.Sprint(tables[0].values.tail, tables[0].labels.tail) != fmt.Sprint(tables[1].values.tail, tables[1].labels.tail) {
+		t.Fatalf("%v %v, %v %v", tables[0].values.tail, tables[0].labels.tail, tables[1].values.tail, tables[1].labels.tail)
+	}
 }
 
 func BenchmarkReadCSV(b *testing.B) {

@@ -8,65 +8,83 @@ import (
 	"trainyard.dev/trainyard/runtime/decimal"
 )
 
-// places are what the digits behind a point are multiplied with.
-var places = [8]float64{1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7}
+// places are what the digits are multiplied with, by the place of the point in a
+// word of 8 bytes: 1 is its lowest byte, 7 the one before its last, 0 no point.
+var places = [8]float64{1e0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1}
 
 // Constants to look at the eight bytes of a word together.
 const (
 	ones   = 0x0101010101010101 // times a byte: that byte eight times
 	marks  = 0x80 * ones
-	around = 16 // bytes before and behind the start of a number that readDecimal looks at
+	around = 16 // bytes before and behind the start of a number that usualDecimals looks at
 )
 
-// readDecimal reads the number that starts there, up to the delimiter (a comma or a
-// line end), and returns where it ends. It gives the bits that strconv gives. It
-// is not ok for all that is not, or may not be, a decimal of a usual length.
+// readDecimals reads as many numbers as v has room for, which follow each other
+// from there on, each with the delimiter (a comma or a line end) behind it. It
+// returns where the next cell starts. It gives the bits that strconv gives. It is
+// not ok if one of them is not, or may not be, a decimal.
+func readDecimals(text string, at int, delimiter byte, v []float32) (next int, ok bool) {
+	for {
+		n, next := usualDecimals(text, at, ones*uint64(delimiter), v)
+		if n == len(v) {
+			return next, true
+		}
+		var end int
+		if v[n], end, ok = longDecimal(text, next, delimiter); !ok {
+			return 0, false
+		}
+		at, v = end+1, v[n+1:]
+	}
+}
+
+// usualDecimals is readDecimals up to the first number that is not a decimal of
+// a usual length. It returns how many it has read, and where the next cell starts.
+// The delimiter is a byte, eight times.
 //
 // Nearly all numbers of nearly all tables have up to 8 digits. Those are read
 // without looking at single bytes, and without jumps that depend on the number,
 // which processors would guess wrong: find the delimiter, take the 8 bytes before
 // it, push what is before the point over the point, and turn 8 digits into an
 // integer with two multiplications.
-func readDecimal(text string, at int, delimiter byte) (v float32, end int, ok bool) {
-	if at < around || at+around > len(text) {
-		return longDecimal(text, at, delimiter)
+func usualDecimals(text string, at int, delimiter uint64, v []float32) (n, next int) {
+	for ; n < len(v) && at >= around && at+around <= len(text); n++ {
+		window := text[at-around : at+around]
+		end, length := find(word(window, around), delimiter), 0
+		if end == 0 {
+			end, length = find(word(window, around+8), delimiter), 8
+		}
+		if end == 0 {
+			break
+		}
+		length += bits.TrailingZeros64(end) >> 3
+		sign := 0
+		if window[around] == '-' {
+			sign = 1
+		}
+		count := length - sign // of digits, and a point
+		last := window[around-9+length:]
+		behind := (word(last, 1) ^ '0'*ones) & lastBytes(min(count, 8))
+		// The last point of the word, as the number of bits up to its end.
+		point := bits.Len64(find(behind, ('.'^'0')*ones))
+		before := (word(last, 0) ^ '0'*ones) & lastBytes(count-1)
+		digits := before ^ (before^behind)&(math.MaxUint64<<(point&63))
+		hasPoint := (point + 56) >> 6
+		if uint(count-1) > uint(7+hasPoint) || (digits+(0x80-10)*ones|digits)&marks != 0 {
+			break
+		}
+		// The factor and the product are rounded: the error is below 2 units.
+		exact := float64(eightDigits(digits)) * places[point>>3&7]
+		if decimal.NearMiddle(exact) {
+			break
+		}
+		v[n] = math.Float32frombits(math.Float32bits(float32(exact)) | uint32(sign)<<31)
+		at += length + 1
 	}
-	window := text[at-around : at+around]
-	low := firstMark(find(word(window, around), delimiter))
-	length := low + firstMark(find(word(window, around+8), delimiter))&-(low>>3)
-	if length > 15 {
-		return longDecimal(text, at, delimiter)
-	}
-	sign := 0
-	if window[around] == '-' {
-		sign = 1
-	}
-	tail := word(window, around-8+length)
-	count, digits := length-sign, tail
-	// The last point in the tail is the number's if it is within it.
-	behind := bits.LeadingZeros64(find(tail, '.')) >> 3
-	if behind < min(count, 8) {
-		count--
-		kept := uint64(math.MaxUint64&^0xff) << ((56 - 8*behind) & 63)
-		moved := tail<<8 | uint64(window[around-9+length])
-		digits = moved ^ (moved^tail)&kept
-	} else {
-		behind = 0
-	}
-	if uint(count-1) > 7 {
-		return longDecimal(text, at, delimiter)
-	}
-	digits = (digits ^ '0'*ones) & (math.MaxUint64 << ((64 - 8*count) & 63))
-	if (digits+(0x80-10)*ones|digits)&marks != 0 { // one of them is not a digit
-		return longDecimal(text, at, delimiter)
-	}
-	// The factor and the product are rounded: the error is below 2 units.
-	exact := float64(eightDigits(digits)) * places[behind&7]
-	if decimal.NearMiddle(exact) {
-		return longDecimal(text, at, delimiter)
-	}
-	return math.Float32frombits(math.Float32bits(float32(exact)) | uint32(sign)<<31), at + length, true
+	return n, at
 }
+
+// lastBytes masks the last n bytes of a word, 1 to 8; else it masks anything.
+func lastBytes(n int) uint64 { return math.MaxUint64 << ((64 - 8*n) & 63) }
 
 // word returns the 8 bytes that start there, the first one lowest.
 func word(text string, at int) uint64 {
@@ -75,15 +93,12 @@ func word(text string, at int) uint64 {
 		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
 }
 
-// find marks the bytes of w that are b, and sometimes a byte above one of these
-// that is b^1. (Those are no digits.)
-func find(w uint64, b byte) uint64 {
-	x := w ^ uint64(b)*ones
+// find marks the bytes of w that are b, which is a byte eight times, and sometimes
+// a byte above one of these that is b^1. (Those are no digits.)
+func find(w, b uint64) uint64 {
+	x := w ^ b
 	return (x - ones) &^ x & marks
 }
-
-// firstMark is the position of the lowest marked byte, 8 if there is none.
-func firstMark(marked uint64) int { return bits.TrailingZeros64(marked) >> 3 }
 
 // eightDigits returns the integer of eight digits, of which the first is the
 // lowest byte of d, by adding neighbours.
@@ -93,7 +108,7 @@ func eightDigits(d uint64) uint64 {
 	return (d&pairs*(100+1000000<<32) + d>>16&pairs*(1+10000<<32)) >> 32
 }
 
-// longDecimal is readDecimal for the others.
+// longDecimal reads the others. It returns where the number ends.
 func longDecimal(text string, at int, delimiter byte) (v float32, end int, ok bool) {
 	if end, ok = endOfCell(text, at, delimiter); !ok {
 		return 0, 0, false
