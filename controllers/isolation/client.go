@@ -9,8 +9,13 @@ import (
 // and does not follow a redirect: policies let the operator reach ports that pods
 // can't reach themselves, and a pod must not send it to those of another.
 func Client(timeout time.Duration) *http.Client {
+	// The same pods are asked every few seconds: connections are kept however many
+	// pods there are, and go by no proxy.
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy, transport.MaxIdleConns = nil, 0
 	return &http.Client{
 		Timeout:       timeout,
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

@@ -49,7 +49,7 @@ func TestAServerIsToldOfANewContract(t *testing.T) {
 		{spec.ModelStatus{Digest: "a", State: spec.StateUnavailable, NewContract: true}, spec.ServedModel{Digest: "a", NewContract: true}, true},
 		{spec.ModelStatus{Digest: "a", State: spec.StateReady}, spec.ServedModel{Digest: "a", NewContract: true}, true},
 	} {
-		if got := isAt(&c.status, c.model); got != c.want {
+		if got := isAt(c.status, c.model); got != c.want {
 			t.Errorf("%+v for %+v: got %v", c.status, c.model, got)
 		}
 	}

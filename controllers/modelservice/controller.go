@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -31,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/controllers/polling"
 	"trainyard.dev/trainyard/controllers/story"
 	"trainyard.dev/trainyard/runtime/spec"
 )
@@ -69,6 +69,8 @@ type Reconciler struct {
 	Now func() time.Time
 
 	memory memory
+	// polls asks pods, and wakes Reconcile when they have told something.
+	polls *polling.Poller[question, answers]
 	// polled is what the gateways told last, of all services.
 	polled poll
 }
@@ -125,6 +127,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &corev1.Pod{}, podServiceField, podServiceOf); err != nil {
 		return fmt.Errorf("indexing pods by ModelService: %w", err)
 	}
+	r.polls = r.newPoller()
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("modelservice").
 		For(&v1alpha1.ModelService{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -137,6 +140,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Owns(&autoscalingv2.HorizontalPodAutoscaler{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfPod)).
 		Watches(&v1alpha1.TrainingJob{}, handler.EnqueueRequestsFromMapFunc(r.followersOf)).
+		WatchesRawSource(r.polls).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
 		Complete(r)
 }
@@ -186,8 +190,7 @@ func (r *Reconciler) followersOf(ctx context.Context, training client.Object) []
 }
 
 // Reconcile finds the model, decides how many pods serve it, applies the
-// objects, tells running pods of the model, and writes what is seen into the
-// status.
+// objects, has pods asked and told, and writes what is seen into the status.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	service := &v1alpha1.ModelService{}
 	err := r.Client.Get(ctx, request.NamespacedName, service)
@@ -202,23 +205,27 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if seen.obstacle, err = r.bringFollower(ctx, service, seen.address); err != nil {
-		return again(err)
+	err = r.bring(ctx, service, &seen)
+	if r.asksPods(service, seen) && err == nil {
+		err = r.writeStatus(ctx, service, statusOf(service, seen))
 	}
-	if seen.resolution.model != nil {
-		blocked, err := r.bring(ctx, service, &seen)
-		if err != nil {
-			return again(err)
-		}
-		if blocked.reason != "" {
-			seen.obstacle = blocked
-		}
-		r.teach(ctx, service, seen)
+	return again(err)
+}
+
+// asksPods has pods asked, and tells whether what they told last is about what
+// there is now. If not, the status waits for the next pass, which comes as soon
+// as they were asked: it would say of a pod that just became ready that it has
+// no model.
+//
+// The rounds go on for what no watch tells: the pods' load, whether an obstacle
+// is gone, and what is at an address. A service without a model waits for its
+// TrainingJob, which is watched.
+func (r *Reconciler) asksPods(service *v1alpha1.ModelService, seen observation) bool {
+	if seen.resolution.model == nil && seen.address == nil {
+		return true
 	}
-	if err := r.writeStatus(ctx, service, statusOf(service, seen)); err != nil {
-		return again(err)
-	}
-	return ctrl.Result{RequeueAfter: pause(seen)}, nil
+	q := r.questionOf(service, seen)
+	return r.polls.Ask(ctrl.Request{NamespacedName: q.service}, q.subject(), q)
 }
 
 // conflictPause lets the cache hear of what another wrote.
@@ -236,32 +243,30 @@ func again(err error) (ctrl.Result, error) {
 
 // bring decides how many pods there should be, and makes the service's objects
 // what they should be.
-func (r *Reconciler) bring(ctx context.Context, service *v1alpha1.ModelService, seen *observation) (obstacle, error) {
+func (r *Reconciler) bring(ctx context.Context, service *v1alpha1.ModelService, seen *observation) error {
+	var err error
+	if seen.obstacle, err = r.bringFollower(ctx, service, seen.address); err != nil || seen.resolution.model == nil {
+		return err
+	}
 	r.scale(ctx, service, seen)
-	if blocked, err := r.ensurePorts(ctx, service); err != nil || blocked.reason != "" {
-		return blocked, err
+	blocked, err := r.ensurePorts(ctx, service)
+	if err == nil && blocked.reason == "" {
+		blocked, err = r.applyChildren(ctx, service, *seen)
 	}
-	return r.applyChildren(ctx, service, *seen)
-}
-
-// pause is when to look again, for what no watch tells: the pods' load, and
-// whether an obstacle is gone, and what is at an address. A service without a
-// model waits for its TrainingJob, which is watched.
-func pause(seen observation) time.Duration {
-	if seen.resolution.model == nil && seen.address == nil {
-		return 0
+	if blocked.reason != "" {
+		seen.obstacle = blocked
 	}
-	return samplePeriod
+	return err
 }
 
 func (r *Reconciler) observe(ctx context.Context, service *v1alpha1.ModelService) (observation, error) {
-	seen := observation{now: r.Now()}
+	seen := observation{now: r.Now(), heard: r.polls.Latest(ctrl.Request{NamespacedName: client.ObjectKeyFromObject(service)})}
 	jobs, err := r.trainingJobs(ctx, service)
 	if err != nil {
 		return seen, err
 	}
 	seen.address = addressOf(service, r.Runtime.Registry)
-	lookout, err := r.lookAt(ctx, service, seen.address)
+	lookout, err := r.lookAt(ctx, service, &seen)
 	if err != nil {
 		return seen, err
 	}
@@ -277,7 +282,7 @@ func (r *Reconciler) observe(ctx context.Context, service *v1alpha1.ModelService
 	if seen.gateways, err = r.gatewayPods(ctx); err != nil {
 		return seen, err
 	}
-	seen.pods, err = r.listPods(ctx, service)
+	seen.pods, err = r.listPods(ctx, service, seen.heard.Answers)
 	return seen, err
 }
 
@@ -309,9 +314,9 @@ func (r *Reconciler) trainingJobs(ctx context.Context, service *v1alpha1.ModelSe
 	return []v1alpha1.TrainingJob{training}, nil
 }
 
-// listPods lists the pods that are not being stopped, the oldest first, and
-// asks each for its model.
-func (r *Reconciler) listPods(ctx context.Context, service *v1alpha1.ModelService) ([]podReport, error) {
+// listPods lists the pods that are not being stopped, the oldest first, with
+// what each told.
+func (r *Reconciler) listPods(ctx context.Context, service *v1alpha1.ModelService, heard answers) ([]podReport, error) {
 	var list corev1.PodList
 	err := r.Client.List(ctx, &list, client.InNamespace(service.Namespace), client.MatchingFields{podServiceField: service.Name})
 	if err != nil {
@@ -322,55 +327,13 @@ func (r *Reconciler) listPods(ctx context.Context, service *v1alpha1.ModelServic
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	reports := make([]podReport, len(pods))
-	var group sync.WaitGroup
 	for i := range pods {
-		group.Go(func() { reports[i] = r.report(ctx, service, &pods[i]) })
+		reports[i].pod = &pods[i]
+		if model, ok := heard.models[pods[i].UID]; ok {
+			reports[i].model = &model
+		}
 	}
-	group.Wait()
 	return reports, nil
-}
-
-// report asks a pod for its model. That a pod does not answer is no error: it
-// may not listen yet, and its own status says more.
-func (r *Reconciler) report(ctx context.Context, service *v1alpha1.ModelService, pod *corev1.Pod) podReport {
-	report := podReport{pod: pod}
-	if pod.Status.Phase != corev1.PodRunning || pod.Status.PodIP == "" {
-		return report
-	}
-	models, err := r.Servers.Models(ctx, pod)
-	if err != nil {
-		log.FromContext(ctx).V(1).Info("a server doesn't tell its models", "pod", pod.Name, "reason", err.Error())
-		return report
-	}
-	for i := range models {
-		if models[i].Name == service.Name {
-			report.model = &models[i]
-		}
-	}
-	return report
-}
-
-// teach tells running pods of the model, if they have another. A server that
-// is at it, or that failed and tries again by itself, is left alone.
-func (r *Reconciler) teach(ctx context.Context, service *v1alpha1.ModelService, seen observation) {
-	model := servedModel(service, seen.resolution.model, r.Runtime.Registry)
-	var group sync.WaitGroup
-	for _, report := range seen.pods {
-		if report.model == nil || isAt(report.model, model) {
-			continue
-		}
-		group.Go(func() {
-			if err := r.Servers.Load(ctx, report.pod, model); err != nil {
-				log.FromContext(ctx).Info("a server doesn't take the model yet", "pod", report.pod.Name, "model", model.Digest, "reason", err.Error())
-			}
-		})
-	}
-	group.Wait()
-}
-
-// isAt tells whether a server has the model, or tries to have it as it shall.
-func isAt(status *spec.ModelStatus, model spec.ServedModel) bool {
-	return status.Digest == model.Digest && (status.State == spec.StateReady || status.NewContract == model.NewContract)
 }
 
 // writeStatus writes the status once, if it changed, and tells of the change.

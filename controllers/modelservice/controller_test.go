@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -35,10 +36,19 @@ type pods struct {
 	mutex  sync.Mutex
 	models map[string]spec.ModelStatus
 	stats  map[string]spec.Stats
+	// passing tells whether a pass is made, which must not wait for pods.
+	passing func() bool
+}
+
+func (p *pods) lock() {
+	if p.passing() {
+		panic("a pass asks a pod, and would wait if that were silent")
+	}
+	p.mutex.Lock()
 }
 
 func (p *pods) Models(_ context.Context, pod *corev1.Pod) ([]spec.ModelStatus, error) {
-	p.mutex.Lock()
+	p.lock()
 	defer p.mutex.Unlock()
 	if model, ok := p.models[pod.Name]; ok {
 		return []spec.ModelStatus{model}, nil
@@ -47,14 +57,14 @@ func (p *pods) Models(_ context.Context, pod *corev1.Pod) ([]spec.ModelStatus, e
 }
 
 func (p *pods) Load(_ context.Context, pod *corev1.Pod, model spec.ServedModel) error {
-	p.mutex.Lock()
+	p.lock()
 	defer p.mutex.Unlock()
 	p.models[pod.Name] = spec.ModelStatus{Name: model.Name, Digest: model.Digest, State: spec.StateReady}
 	return nil
 }
 
 func (p *pods) Stats(_ context.Context, pod *corev1.Pod) (spec.Stats, error) {
-	p.mutex.Lock()
+	p.lock()
 	defer p.mutex.Unlock()
 	if stats, ok := p.stats[pod.Name]; ok {
 		return stats, nil
@@ -90,6 +100,15 @@ type bench struct {
 	followers *followers
 	writes    int
 	now       time.Time
+	// rounds are those in which pods are to be asked, and when.
+	rounds []round
+	// passing is set during a pass.
+	passing bool
+}
+
+type round struct {
+	at   time.Time
+	make func()
 }
 
 func newBench(t *testing.T) *bench {
@@ -115,7 +134,38 @@ func newBench(t *testing.T) *bench {
 		Runtime: Runtime{Image: "runtime:test", Registry: spec.Repository{Name: "registry:5000/models", PlainHTTP: true, TokenFile: podToken}},
 		Now:     func() time.Time { return b.now },
 	}
+	b.pods.passing = func() bool { return b.passing }
+	b.start()
 	return b
+}
+
+// start has pods asked when the test's clock says so, by a manager that knows
+// nothing yet.
+func (b *bench) start() {
+	b.memory, b.rounds = memory{}, nil
+	b.polls = b.newPoller()
+	b.polls.After = func(wait time.Duration, call func()) { b.rounds = append(b.rounds, round{b.now.Add(wait), call}) }
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[ctrl.Request]())
+	b.t.Cleanup(queue.ShutDown)
+	if err := b.polls.Start(b.t.Context(), queue); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// ask makes the rounds whose time has come, and tells whether there were any.
+func (b *bench) ask() bool {
+	var due []round
+	b.rounds = slices.DeleteFunc(b.rounds, func(r round) bool {
+		if r.at.After(b.now) {
+			return false
+		}
+		due = append(due, r)
+		return true
+	})
+	for _, round := range due {
+		round.make()
+	}
+	return len(due) > 0
 }
 
 func (b *bench) key(name string) client.ObjectKey {
@@ -194,16 +244,28 @@ func (b *bench) startPod(name, digest string) {
 	b.pods.stats[name] = spec.Stats{Started: 1}
 }
 
-// pass lets the reconciler look once, two seconds after it looked last.
+// pass lets the reconciler look two seconds after it looked last, and again as
+// often as that has pods asked at once.
 func (b *bench) pass() *v1alpha1.ModelService {
 	b.t.Helper()
 	b.now = b.now.Add(samplePeriod)
-	if _, err := b.Reconcile(b.t.Context(), ctrl.Request{NamespacedName: b.key("digits")}); err != nil {
-		b.t.Fatal(err)
+	b.ask()
+	b.reconcile()
+	for b.ask() {
+		b.reconcile()
 	}
 	service := &v1alpha1.ModelService{}
 	b.get("digits", service)
 	return service
+}
+
+func (b *bench) reconcile() {
+	b.t.Helper()
+	b.passing = true
+	defer func() { b.passing = false }()
+	if _, err := b.Reconcile(b.t.Context(), ctrl.Request{NamespacedName: b.key("digits")}); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 func (b *bench) expect(service *v1alpha1.ModelService, condition string, status metav1.ConditionStatus, reason, message string) {

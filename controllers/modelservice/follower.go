@@ -18,7 +18,6 @@ import (
 	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
 	networkingapply "k8s.io/client-go/applyconfigurations/networking/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/controllers/isolation"
@@ -38,8 +37,9 @@ type lookout struct {
 // followerName of the Deployment that looks at an address.
 func followerName(service *v1alpha1.ModelService) string { return service.Name + "-follower" }
 
-// lookAt asks the pod that looks at the address.
-func (r *Reconciler) lookAt(ctx context.Context, service *v1alpha1.ModelService, at *address) (lookout, error) {
+// lookAt finds the pod that looks at the address, and what it told.
+func (r *Reconciler) lookAt(ctx context.Context, service *v1alpha1.ModelService, seen *observation) (lookout, error) {
+	at := seen.address
 	if at == nil || !followerWanted(service, at) {
 		return lookout{}, nil
 	}
@@ -56,7 +56,9 @@ func (r *Reconciler) lookAt(ctx context.Context, service *v1alpha1.ModelService,
 	newest := slices.MaxFunc(pods, func(a, b corev1.Pod) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
-	return r.ask(ctx, &newest, at), nil
+	seen.follower = &newest
+	told, answered := seen.heard.Answers.followed[newest.UID]
+	return lookoutOf(&newest, at, told, answered), nil
 }
 
 // withoutFollower says why there is no pod.
@@ -73,20 +75,15 @@ func (r *Reconciler) withoutFollower(ctx context.Context, service *v1alpha1.Mode
 	return l, nil
 }
 
-// ask asks a pod. That it doesn't answer is no error: it may not listen yet, and
-// its own status says more.
-func (r *Reconciler) ask(ctx context.Context, pod *corev1.Pod, at *address) lookout {
+// lookoutOf is what is known by a pod. That it didn't answer is no error: it may
+// not listen yet, and its own status says more.
+func lookoutOf(pod *corev1.Pod, at *address, told spec.Followed, answered bool) lookout {
 	l := lookout{progress: fmt.Sprintf("waiting for pod %s, which looks at %s", pod.Name, at.what.SourceName)}
 	if message := troubleOf(pod); message != "" {
 		l.trouble = fmt.Sprintf("nobody looks at %s: %s", at.what.SourceName, message)
 		return l
 	}
-	if pod.Status.Phase != corev1.PodRunning || pod.Status.PodIP == "" {
-		return l
-	}
-	told, err := r.Followers.Followed(ctx, pod)
-	if err != nil {
-		log.FromContext(ctx).V(1).Info("a follower doesn't tell what it found", "pod", pod.Name, "reason", err.Error())
+	if !answered || !answersCalls(pod) {
 		return l
 	}
 	l.told = told

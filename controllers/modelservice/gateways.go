@@ -85,48 +85,32 @@ type poll struct {
 
 // askGateways tells what the gateways hold for a service, by gateway. One that
 // did not answer is missing; one that doesn't know the service holds nothing.
-// The last cold start that any of them saw is noted in what was seen.
-func (r *Reconciler) askGateways(ctx context.Context, service types.NamespacedName, seen *observation) map[types.UID]reading {
+func (r *Reconciler) askGateways(ctx context.Context, q question) map[types.UID]reading {
 	r.polled.mutex.Lock()
 	defer r.polled.mutex.Unlock()
-	if seen.now.Sub(r.polled.at) >= samplePeriod/2 {
-		r.polled.at, r.polled.reports = seen.now, r.pollGateways(ctx, readyGateways(seen.gateways))
+	if now := r.Now(); now.Sub(r.polled.at) >= samplePeriod/2 {
+		r.polled.at, r.polled.reports = now, r.pollGateways(ctx, q.gateways)
 	}
 	readings := map[types.UID]reading{}
-	for _, pod := range readyGateways(seen.gateways) {
-		services, answered := r.polled.reports[pod.UID]
-		if !answered {
-			continue
-		}
-		told := services[service]
-		readings[pod.UID] = told
-		if start := told.load.ColdStart; start != nil && (seen.coldStart == nil || start.At > seen.coldStart.At) {
-			seen.coldStart = start
+	for _, pod := range q.gateways {
+		if services, answered := r.polled.reports[pod.UID]; answered {
+			readings[pod.UID] = services[q.service]
 		}
 	}
 	return readings
 }
 
 func (r *Reconciler) pollGateways(ctx context.Context, pods []*corev1.Pod) map[types.UID]map[types.NamespacedName]reading {
-	reports := map[types.UID]map[types.NamespacedName]reading{}
-	var mutex sync.Mutex
-	var group sync.WaitGroup
-	for _, pod := range pods {
-		group.Go(func() {
-			report, err := r.Gateways.Report(ctx, pod)
-			if err != nil {
-				log.FromContext(ctx).Info("a gateway doesn't tell what it holds", "pod", pod.Name, "reason", err.Error())
-				return
-			}
-			services := map[types.NamespacedName]reading{}
-			for _, load := range report.Services {
-				services[types.NamespacedName{Namespace: load.Namespace, Name: load.Name}] = reading{report.Started, load}
-			}
-			mutex.Lock()
-			defer mutex.Unlock()
-			reports[pod.UID] = services
-		})
-	}
-	group.Wait()
-	return reports
+	return eachOf(pods, func(pod *corev1.Pod) (map[types.NamespacedName]reading, bool) {
+		report, err := r.Gateways.Report(ctx, pod)
+		if err != nil {
+			log.FromContext(ctx).Info("a gateway doesn't tell what it holds", "pod", pod.Name, "reason", err.Error())
+			return nil, false
+		}
+		services := map[types.NamespacedName]reading{}
+		for _, load := range report.Services {
+			services[types.NamespacedName{Namespace: load.Namespace, Name: load.Name}] = reading{report.Started, load}
+		}
+		return services, true
+	})
 }

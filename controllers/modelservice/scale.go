@@ -3,7 +3,6 @@ package modelservice
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -12,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/controllers/scaling"
@@ -44,7 +42,8 @@ func (r *Reconciler) scale(ctx context.Context, service *v1alpha1.ModelService, 
 	seen.decision = record.decision
 }
 
-// follow decides by what pods and gateways tell, when it is time to ask them.
+// follow decides by what pods and gateways told, once for each time that they
+// were asked.
 func (r *Reconciler) follow(ctx context.Context, service *v1alpha1.ModelService, seen *observation, record *record) {
 	policy := policyOf(service.Spec.Autoscaling)
 	stand := standOf(seen.deployment, record, policy)
@@ -55,22 +54,27 @@ func (r *Reconciler) follow(ctx context.Context, service *v1alpha1.ModelService,
 	case byHand:
 		r.tellByHand(ctx, service, *seen.deployment.Spec.Replicas, stand.count)
 	}
-	load := r.askGateways(ctx, client.ObjectKeyFromObject(service), seen)
-	if seen.now.Sub(record.sampled) >= samplePeriod/2 {
+	if fresh, at := record.news(seen); fresh {
 		measure := concurrency
 		if service.Spec.Autoscaling.Metric == v1alpha1.MetricRequestsPerSecond {
 			measure = rate
 		}
-		sample := record.sample(seen.now, measure, told{
-			pods: r.readings(ctx, seen.pods), ready: readyCount(seen.pods),
-			gateways: load, readyGateways: int32(len(readyGateways(seen.gateways))),
-		})
-		decision, state := scaling.Decide(policy, record.state, stand.count, sample)
+		decision, state := scaling.Decide(policy, record.state, stand.count, record.sample(at, measure, toldIn(seen)))
 		record.state = state
 		if stand.by != byGateway || decision.Replicas > stand.count {
 			record.decision = decision
 		}
 	}
+}
+
+// news tells whether there is something to decide on that was not decided on
+// before, and when it was. A pass that comes before anybody was asked decides
+// without data, which never lowers the count.
+func (r *record) news(seen *observation) (fresh bool, at time.Time) {
+	if r.sampled.IsZero() && seen.heard.At.IsZero() {
+		return true, seen.now
+	}
+	return seen.heard.At.After(r.sampled), seen.heard.At
 }
 
 // writer is who wrote the number of pods last.
@@ -170,27 +174,21 @@ func durationOr(duration *metav1.Duration, otherwise time.Duration) time.Duratio
 	return duration.Duration
 }
 
-// readings asks the ready pods for their load. A pod that does not answer is
-// missing from the result.
-func (r *Reconciler) readings(ctx context.Context, pods []podReport) map[types.UID]spec.Stats {
-	readings := map[types.UID]spec.Stats{}
-	var mutex sync.Mutex
-	var group sync.WaitGroup
-	for _, report := range pods {
-		if !report.ready() {
-			continue
-		}
-		group.Go(func() {
-			stats, err := r.Servers.Stats(ctx, report.pod)
-			if err != nil {
-				log.FromContext(ctx).V(1).Info("a server doesn't tell its load", "pod", report.pod.Name, "reason", err.Error())
-				return
-			}
-			mutex.Lock()
-			defer mutex.Unlock()
-			readings[report.pod.UID] = stats
-		})
+// toldIn is what those pods and gateways told who are ready.
+func toldIn(seen *observation) told {
+	t := told{
+		pods: map[types.UID]spec.Stats{}, ready: readyCount(seen.pods),
+		gateways: map[types.UID]reading{}, readyGateways: int32(len(readyGateways(seen.gateways))),
 	}
-	group.Wait()
-	return readings
+	for _, report := range seen.pods {
+		if stats, answered := seen.heard.Answers.stats[report.pod.UID]; answered && report.ready() {
+			t.pods[report.pod.UID] = stats
+		}
+	}
+	for _, pod := range readyGateways(seen.gateways) {
+		if reading, answered := seen.heard.Answers.gateways[pod.UID]; answered {
+			t.gateways[pod.UID] = reading
+		}
+	}
+	return t
 }

@@ -39,11 +39,18 @@ type Followers interface {
 // HTTPServers is [Servers], [Followers] and [Gateways] over HTTP.
 type HTTPServers struct {
 	client *http.Client
+	// calls holds one place for each call that is under way.
+	calls chan struct{}
 }
+
+// mostCalls bounds how many calls are under way at the same time. As many pods
+// may be silent, each of which takes two places for half of the time, before
+// others are asked less often for it.
+const mostCalls = 256
 
 // NewHTTPServers gives up on a server that does not answer within the timeout.
 func NewHTTPServers(timeout time.Duration) *HTTPServers {
-	return &HTTPServers{client: isolation.Client(timeout)}
+	return &HTTPServers{client: isolation.Client(timeout), calls: make(chan struct{}, mostCalls)}
 }
 
 // Models implements [Servers].
@@ -97,6 +104,8 @@ func (s *HTTPServers) call(ctx context.Context, method string, pod *corev1.Pod, 
 	if err != nil {
 		return err
 	}
+	s.calls <- struct{}{}
+	defer func() { <-s.calls }()
 	response, err := s.client.Do(request)
 	if err != nil {
 		return fmt.Errorf("asking pod %s: %w", pod.Name, err)

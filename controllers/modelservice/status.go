@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/controllers/polling"
 	"trainyard.dev/trainyard/controllers/routing"
 	"trainyard.dev/trainyard/controllers/scaling"
 	"trainyard.dev/trainyard/runtime/spec"
@@ -30,10 +31,12 @@ type observation struct {
 	pods       []podReport
 	// gateways are the gateway's pods.
 	gateways []corev1.Pod
+	// follower is the pod that looks at the address; nil: there is none.
+	follower *corev1.Pod
+	// heard is what all these pods told last.
+	heard    polling.Heard[answers]
 	decision scaling.Decision
-	// coldStart is the last that a gateway saw, nil if it saw none.
-	coldStart *routing.ColdStart
-	now       time.Time
+	now      time.Time
 }
 
 // obstacle is something that a person has to put right.
@@ -83,7 +86,7 @@ func statusOf(service *v1alpha1.ModelService, o observation) v1alpha1.ModelServi
 		status.URL = fmt.Sprintf("http://%s.%s.svc", service.Name, service.Namespace)
 		status.Replicas = replicasOf(o, status.Replicas)
 	}
-	if start := o.coldStart; start != nil {
+	if start := coldStartOf(o); start != nil {
 		status.ColdStart = &v1alpha1.ColdStart{
 			// A status holds whole seconds.
 			Time: metav1.NewTime(time.Unix(0, start.At).Truncate(time.Second)),
@@ -101,6 +104,18 @@ func statusOf(service *v1alpha1.ModelService, o observation) v1alpha1.ModelServi
 	}
 	sortConditions(status.Conditions)
 	return status
+}
+
+// coldStartOf is the last that a gateway saw, nil if none saw one.
+func coldStartOf(o observation) *routing.ColdStart {
+	var last *routing.ColdStart
+	for _, pod := range readyGateways(o.gateways) {
+		start := o.heard.Answers.gateways[pod.UID].load.ColdStart
+		if start != nil && (last == nil || start.At > last.At) {
+			last = start
+		}
+	}
+	return last
 }
 
 // sourceStatus is where the model was found, and when it was first seen there.

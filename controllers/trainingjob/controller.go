@@ -27,6 +27,7 @@ import (
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/controllers/ownership"
+	"trainyard.dev/trainyard/controllers/polling"
 	"trainyard.dev/trainyard/controllers/story"
 	"trainyard.dev/trainyard/runtime/spec"
 )
@@ -53,6 +54,9 @@ type Reconciler struct {
 	Progress func(ctx context.Context, pod *corev1.Pod) (*spec.Progress, error)
 	// Now is the clock.
 	Now func() time.Time
+
+	// polls asks trainers, and wakes Reconcile when they have told something.
+	polls *polling.Poller[*corev1.Pod, telling]
 }
 
 // +kubebuilder:rbac:groups=trainyard.dev,resources=trainingjobs,verbs=list;watch;delete
@@ -68,11 +72,13 @@ type Reconciler struct {
 
 // SetupWithManager registers the controller.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	r.polls = r.newPoller()
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("trainingjob").
 		For(&v1alpha1.TrainingJob{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Owns(&batchv1.Job{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(jobOfPod)).
+		WatchesRawSource(r.polls).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
 		Complete(reconcile.AsReconciler(r.Client, r))
 }
@@ -114,6 +120,9 @@ func (r *Reconciler) carryOut(ctx context.Context, job *v1alpha1.TrainingJob) (c
 	if err := r.steer(ctx, job, &seen); err != nil {
 		return ctrl.Result{}, err
 	}
+	if seen.pending {
+		return ctrl.Result{}, nil
+	}
 	if err := r.writeStatus(ctx, job, statusOf(job, seen)); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -123,14 +132,12 @@ func (r *Reconciler) carryOut(ctx context.Context, job *v1alpha1.TrainingJob) (c
 	return ctrl.Result{RequeueAfter: pause(job)}, nil
 }
 
-// pause is when to look again, for what no watch tells.
+// pause is when to look again, for what no watch tells, nor a pod that trains.
 func pause(job *v1alpha1.TrainingJob) time.Duration {
-	switch job.Status.State {
-	case v1alpha1.StateTraining:
-		return progressPause
-	default:
-		return obstaclePause
+	if job.Status.State == v1alpha1.StateTraining {
+		return 0
 	}
+	return obstaclePause
 }
 
 func (r *Reconciler) observe(ctx context.Context, job *v1alpha1.TrainingJob) (observation, error) {
@@ -151,7 +158,7 @@ func (r *Reconciler) observe(ctx context.Context, job *v1alpha1.TrainingJob) (ob
 	if seen.pods, err = r.readPods(ctx, &found); err != nil {
 		return seen, err
 	}
-	seen.progress = r.askProgress(ctx, leadingPod(seen.pods))
+	seen.progress, seen.pending = r.progressOfPod(job, leadingPod(seen.pods))
 	seen.warning = r.findWarning(ctx, troubled(seen))
 	return seen, nil
 }
@@ -196,20 +203,6 @@ func listPods(ctx context.Context, from client.Reader, job *batchv1.Job) ([]core
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	return pods, nil
-}
-
-// askProgress asks the pod how far it is. That a pod does not answer is no
-// error: it may not listen yet, or no more.
-func (r *Reconciler) askProgress(ctx context.Context, pod *corev1.Pod) *spec.Progress {
-	if pod == nil || pod.Status.Phase != corev1.PodRunning || pod.Status.PodIP == "" {
-		return nil
-	}
-	progress, err := r.Progress(ctx, pod)
-	if err != nil {
-		log.FromContext(ctx).V(1).Info("the trainer doesn't tell its progress", "pod", pod.Name, "reason", err.Error())
-		return nil
-	}
-	return progress
 }
 
 // findWarning reads what Kubernetes says of an object: that a Secret is missing,

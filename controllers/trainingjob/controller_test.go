@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/yaml"
@@ -50,6 +52,10 @@ type bench struct {
 	recorder  *events.FakeRecorder
 	writes    int
 	progress  *spec.Progress
+	// round is the next in which the pod is to be asked, and atOnce tells whether
+	// it is to be made at once.
+	round  func()
+	atOnce bool
 }
 
 func newBench(t *testing.T) *bench {
@@ -79,7 +85,27 @@ func newBench(t *testing.T) *bench {
 		},
 		Now: time.Now,
 	}
+	b.polls = b.newPoller()
+	b.polls.After = func(wait time.Duration, call func()) {
+		b.round, b.atOnce = call, wait == 0
+	}
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[ctrl.Request]())
+	t.Cleanup(queue.ShutDown)
+	if err := b.polls.Start(t.Context(), queue); err != nil {
+		t.Fatal(err)
+	}
 	return b
+}
+
+// ask has the pod asked now, whenever that was to be, and tells whether it was to
+// be at once.
+func (b *bench) ask() bool {
+	round, atOnce := b.round, b.atOnce
+	b.round, b.atOnce = nil, false
+	if round != nil {
+		round()
+	}
+	return atOnce
 }
 
 func (b *bench) create(object client.Object) {
@@ -97,9 +123,11 @@ func (b *bench) createData() {
 // pass lets the reconciler look once, and reads what came of it.
 func (b *bench) pass() *v1alpha1.TrainingJob {
 	b.t.Helper()
-	job := b.read()
-	if _, err := b.Reconcile(b.t.Context(), job); err != nil {
-		b.t.Fatal(err)
+	b.ask()
+	for again := true; again; again = b.ask() {
+		if _, err := b.Reconcile(b.t.Context(), b.read()); err != nil {
+			b.t.Fatal(err)
+		}
 	}
 	return b.read()
 }

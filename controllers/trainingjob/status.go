@@ -25,8 +25,10 @@ type observation struct {
 	job *batchv1.Job
 	// pods of the job, the oldest first.
 	pods []corev1.Pod
-	// progress that the running pod reports; nil when none does.
+	// progress that the running pod reports; nil when none does, and pending while
+	// it was not asked yet.
 	progress *spec.Progress
+	pending  bool
 	// warning is what Kubernetes says last of what doesn't start, a pod or the
 	// Job without one; empty when it says nothing.
 	warning string
