@@ -13,14 +13,18 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"trainyard.dev/trainyard/controllers/routing"
 )
 
 // dialTimeout bounds how long a connection to a pod may take. It is within the
 // cluster: what takes longer will not come.
 const dialTimeout = time.Second
 
-// serviceOf is the context's key of the service that a request is for.
-type serviceOf struct{}
+// serviceKey is the context's key of the service that a request is for.
+type serviceKey struct{}
+
+func serviceOf(r *http.Request) *service { return r.Context().Value(serviceKey{}).(*service) }
 
 // protocol is one of the two that pods answer.
 type protocol struct {
@@ -32,6 +36,9 @@ type protocol struct {
 	// prepare makes a request ready to be held, and tells how many bytes of it
 	// are in memory.
 	prepare func(http.ResponseWriter, *http.Request) (int64, error)
+	// sendsAway tells whether the client is to make another connection for its
+	// next request.
+	sendsAway func(*service) bool
 }
 
 func newProtocol(g *Gateway, port int, protocols *http.Protocols) *protocol {
@@ -51,7 +58,11 @@ func newProtocol(g *Gateway, port int, protocols *http.Protocols) *protocol {
 		Transport: &holding{p, transport},
 		ErrorLog:  slog.NewLogLogger(g.options.Log.Handler(), slog.LevelDebug),
 		ModifyResponse: func(response *http.Response) error {
-			response.Header.Set("Connection", "close")
+			if p.sendsAway(serviceOf(response.Request)) {
+				// HTTP/2 makes a GOAWAY of it.
+				response.Header.Set("Connection", "close")
+			}
+			response.Header.Add("Via", "1.1 "+routing.Via)
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { p.end(w, r, asRefusal(err)) },
@@ -87,7 +98,7 @@ func (p *protocol) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.end(w, r, asRefusal(err))
 		return
 	}
-	ctx := context.WithValue(r.Context(), serviceOf{}, s)
+	ctx := context.WithValue(r.Context(), serviceKey{}, s)
 	if timeout, ok := grpcTimeout(r.Header.Get("Grpc-Timeout")); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
@@ -129,7 +140,7 @@ type holding struct {
 // nobody could tell whether it was processed. What could not be sent for want of
 // a connection was not, and is held on.
 func (h *holding) RoundTrip(request *http.Request) (*http.Response, error) {
-	s := request.Context().Value(serviceOf{}).(*service)
+	s := serviceOf(request)
 	began := time.Now()
 	waits, cancel := context.WithTimeoutCause(request.Context(), h.gateway.options.Hold, errHeld)
 	defer cancel()

@@ -5,8 +5,10 @@
 // package routing). A request is held until a pod answers, its own deadline
 // passes or its client leaves, and is forwarded once: it is sent again only if
 // the connection could not be made, when it has certainly not been processed.
-// Answers ask the client to close the connection, so that its next one finds a
-// pod.
+// Answers over HTTP/1 ask the client to close the connection, so that its next one
+// finds a pod. gRPC's connections are closed as soon as pods can be reached without
+// the gateway: many calls are under way on each, and some may be at the moment of a
+// GOAWAY. Clients send those again over another connection, once.
 //
 // The package knows nothing of Kubernetes; package gateway/cluster tells it
 // what there is, and wakes services for it.
@@ -53,7 +55,8 @@ type Wake func(ctx context.Context, service Key) error
 // Options say how a gateway works. The zero value is no default: start from
 // [Defaults].
 type Options struct {
-	Log *slog.Logger
+	Log     *slog.Logger
+	Sockets Sockets
 	// Requests and Bytes bound what the gateway has in hand at once.
 	Requests int
 	Bytes    int64
@@ -64,6 +67,11 @@ type Options struct {
 	Hold time.Duration
 	// ReadTimeout bounds how long a client may take to send a request.
 	ReadTimeout time.Duration
+	// IdleTimeout is for how long a connection without a request stays open.
+	IdleTimeout time.Duration
+	// Settle is for how long a pod has to be ready until the gateway counts on it
+	// that new connections find it: by then kube-proxies know.
+	Settle time.Duration
 	// ProbePeriod is how often a pod is asked that starts.
 	ProbePeriod time.Duration
 	// WakeAgain is how often a service is woken that still has no pod.
@@ -103,13 +111,16 @@ func New(options Options, wake Wake) *Gateway {
 		services: map[Key]*service{}, ports: map[int32]*service{},
 	}
 	g.rest, g.rpc = g.servers()
-	g.listeners = newListeners(options.Log)
+	g.listeners = newListeners(options.Sockets, options.Log)
 	return g
 }
 
 // Synced tells the gateway that it was told of every service there is. Before,
 // it is not ready.
-func (g *Gateway) Synced() { g.synced.Store(true) }
+func (g *Gateway) Synced() {
+	g.listeners.forget()
+	g.synced.Store(true)
+}
 
 // Set tells the gateway of a service, or of a change to it.
 func (g *Gateway) Set(key Key, view View) {

@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -35,6 +36,8 @@ type bench struct {
 	t     *testing.T
 	ports routing.Ports
 	woken atomic.Int32
+	// accepted counts the connections that gRPC's clients made.
+	accepted atomic.Int32
 	// asleep is set while the service has no pods; onWake starts one.
 	onWake func()
 }
@@ -71,6 +74,11 @@ func newBench(t *testing.T, change func(*Options)) *bench {
 		}
 		return nil
 	})
+	b.rpc.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			b.accepted.Add(1)
+		}
+	}
 	b.Set(digits, View{Ports: b.ports})
 	t.Cleanup(func() { _ = b.rest.Close(); _ = b.rpc.Close() })
 	return b
@@ -438,6 +446,45 @@ func TestRefusesGRPC(t *testing.T) {
 	b.Set(digits, View{Ports: b.ports, Stopped: true})
 	if _, err := client.Check(t.Context(), &healthgrpc.HealthCheckRequest{}); status.Code(err) != codes.Unavailable || !strings.Contains(status.Convert(err).Message(), "default/digits is stopped") {
 		t.Errorf("of a service that is stopped: %v", err)
+	}
+}
+
+// TestGRPCLeavesForReadyPods keeps calling over one connection. It stays open
+// while the pod is not known to be ready, and for a moment longer: a GOAWAY for
+// every answer would make calls that are under way fail. Then the connection is
+// closed, and calls that come meanwhile succeed over the next one.
+func TestGRPCLeavesForReadyPods(t *testing.T) {
+	b := newBench(t, func(o *Options) { o.Settle = 20 * time.Millisecond })
+	b.onWake = b.rpcPod
+	client := b.dial()
+	call := func() {
+		answer, err := client.Check(t.Context(), &healthgrpc.HealthCheckRequest{})
+		if err != nil || answer.GetStatus() != healthgrpc.HealthCheckResponse_SERVING {
+			t.Errorf("%v %v", answer, err)
+		}
+	}
+	for range 50 {
+		call()
+	}
+	if got := b.accepted.Load(); got != 1 {
+		t.Errorf("the client had to connect %d times before a pod was ready", got)
+	}
+	b.Set(digits, View{Ports: b.ports, Pods: []Pod{{Address: "127.0.0.1", Ready: true}}})
+	until(t, "the client to connect anew", func() bool { call(); return b.accepted.Load() > 1 })
+}
+
+// TestIdleConnectionsAreClosed waits for nothing on a connection that a client
+// opened ahead.
+func TestIdleConnectionsAreClosed(t *testing.T) {
+	b := newBench(t, func(o *Options) { o.IdleTimeout = 20 * time.Millisecond })
+	connection, err := grpc.NewClient(fmt.Sprintf("127.0.0.1:%d", b.ports.GRPC), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }()
+	connection.Connect()
+	for _, want := range []connectivity.State{connectivity.Ready, connectivity.Idle} {
+		until(t, "the connection to be "+want.String(), func() bool { return connection.GetState() == want })
 	}
 }
 

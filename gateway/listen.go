@@ -3,10 +3,11 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,10 +23,11 @@ func (g *Gateway) servers() (rest, rpc *http.Server) {
 	http2.SetUnencryptedHTTP2(true)
 	ofREST := newProtocol(g, g.options.PodHTTP, &http1)
 	ofREST.refuse, ofREST.prepare = refusal.writeREST, g.keepBody
+	ofREST.sendsAway = func(*service) bool { return true }
 	ofRPC := newProtocol(g, g.options.PodGRPC, &http2)
 	// A stream is not kept: what its client may send before it is read is
 	// bounded by flow control.
-	ofRPC.refuse = refusal.writeRPC
+	ofRPC.refuse, ofRPC.sendsAway = refusal.writeRPC, (*service).settled
 	ofRPC.prepare = func(http.ResponseWriter, *http.Request) (int64, error) { return 0, nil }
 
 	rest = g.server(ofREST, &http1)
@@ -44,36 +46,45 @@ func (g *Gateway) server(handler http.Handler, protocols *http.Protocols) *http.
 		Handler:           handler,
 		Protocols:         protocols,
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(g.options.Log.Handler(), slog.LevelDebug),
+		// A connection that is kept goes on leading here when there are pods.
+		IdleTimeout:    g.options.IdleTimeout,
+		MaxHeaderBytes: 64 << 10,
+		ErrorLog:       slog.NewLogLogger(g.options.Log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, connection net.Conn) context.Context {
 			return context.WithValue(ctx, portOf{}, int32(connection.LocalAddr().(*net.TCPAddr).Port))
 		},
 	}
 }
 
-// listeners are the ports that are open.
-type listeners struct {
-	log    *slog.Logger
-	mutex  sync.Mutex
-	byPort map[int32]net.Listener
+// Sockets opens the ports that the gateway listens on.
+type Sockets interface {
+	// Listen opens a port, or takes it over as it is if it was kept open.
+	Listen(ctx context.Context, port int32) (net.Listener, error)
+	// Only closes what is kept open but for these ports.
+	Only(ctx context.Context, ports []int32) error
 }
 
-func newListeners(log *slog.Logger) *listeners {
-	return &listeners{log: log, byPort: map[int32]net.Listener{}}
+// listeners are the ports that are open.
+type listeners struct {
+	log     *slog.Logger
+	sockets Sockets
+	mutex   sync.Mutex
+	byPort  map[int32]net.Listener
+}
+
+func newListeners(sockets Sockets, log *slog.Logger) *listeners {
+	return &listeners{log: log, sockets: sockets, byPort: map[int32]net.Listener{}}
 }
 
 func (l *listeners) open(port int32, server *http.Server) {
-	var config net.ListenConfig
-	listener, err := config.Listen(context.Background(), "tcp", fmt.Sprintf(":%d", port))
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	listener, err := l.sockets.Listen(context.Background(), port)
 	if err != nil {
 		l.log.Error("can't listen", "port", port, "reason", err)
 		return
 	}
-	l.mutex.Lock()
 	l.byPort[port] = listener
-	l.mutex.Unlock()
 	go func() {
 		if err := server.Serve(listener); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 			l.log.Error("stopped listening", "port", port, "reason", err)
@@ -87,5 +98,27 @@ func (l *listeners) close(port int32) {
 	if listener := l.byPort[port]; listener != nil {
 		_ = listener.Close()
 		delete(l.byPort, port)
+		l.keepOnly(slices.Collect(maps.Keys(l.byPort)))
+	}
+}
+
+// forget closes what a gateway before this one had open and this one hasn't.
+func (l *listeners) forget() {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.keepOnly(slices.Collect(maps.Keys(l.byPort)))
+}
+
+// keepNone lets go of all ports: from now on they are open for as long as this
+// process has them open.
+func (l *listeners) keepNone() {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.keepOnly(nil)
+}
+
+func (l *listeners) keepOnly(ports []int32) {
+	if err := l.sockets.Only(context.Background(), ports); err != nil {
+		l.log.Warn("ports that nobody needs may stay open", "reason", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"trainyard.dev/trainyard/gateway/sockets"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -27,11 +28,14 @@ type Stopping struct {
 func Defaults() Options {
 	return Options{
 		Log:         slog.Default(),
+		Sockets:     sockets.Own{},
 		Requests:    10_000,
 		Bytes:       256 << 20,
 		BodyBytes:   16 << 20,
 		Hold:        time.Minute,
 		ReadTimeout: 30 * time.Second,
+		IdleTimeout: 5 * time.Second,
+		Settle:      2 * time.Second,
 		ProbePeriod: 30 * time.Millisecond,
 		WakeAgain:   time.Second,
 		Connections: 128,
@@ -74,6 +78,7 @@ func (g *Gateway) Run(ctx context.Context, operations net.Listener) error {
 	g.options.Log.Info("stopping")
 	g.stopping.Store(true)
 	g.awaitQuiet(time.Now())
+	g.listeners.keepNone()
 	bounded, cancel := context.WithTimeout(context.Background(), g.options.Stop.Shutdown)
 	defer cancel()
 	failed := make(chan error, 2)

@@ -25,6 +25,8 @@ type service struct {
 	mutex sync.Mutex
 	view  View
 	gone  bool
+	// readySince is when the first of the pods was ready that are, zero if none is.
+	readySince time.Time
 	// answered are pods that answered a probe, although Kubernetes may not call
 	// them ready yet; suspect are those that refused a connection since.
 	answered, suspect map[string]bool
@@ -55,12 +57,25 @@ func (s *service) set(view View) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.view = view
+	switch ready := slices.ContainsFunc(view.Pods, func(pod Pod) bool { return pod.Ready }); {
+	case !ready:
+		s.readySince = time.Time{}
+	case s.readySince.IsZero():
+		s.readySince = time.Now()
+	}
 	isGone := func(address string, _ bool) bool {
 		return !slices.ContainsFunc(view.Pods, func(pod Pod) bool { return pod.Address == address })
 	}
 	deleteFunc(s.answered, isGone)
 	deleteFunc(s.suspect, isGone)
 	s.tell()
+}
+
+// settled tells whether new connections go to pods by now.
+func (s *service) settled() bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return !s.readySince.IsZero() && time.Since(s.readySince) >= s.gateway.options.Settle
 }
 
 func deleteFunc(set map[string]bool, unwanted func(string, bool) bool) {
@@ -213,14 +228,21 @@ func (s *service) rouse() {
 	go s.keepRousing(time.Now())
 }
 
+// tellAgain is how often the log says that requests wait for long.
+const tellAgain = 5 * time.Second
+
 func (s *service) keepRousing(began time.Time) {
 	tick := time.NewTicker(s.gateway.options.ProbePeriod)
 	defer tick.Stop()
-	cold, woken := false, time.Time{}
+	cold, woken, told := false, time.Time{}, began
 	for {
 		addresses, over := s.sleeping(began, cold)
 		if over {
 			return
+		}
+		if time.Since(told) >= tellAgain {
+			told = time.Now()
+			s.gateway.options.Log.Warn("requests wait, and no pod answers", "service", s.key.String(), "seconds", time.Since(began).Seconds(), "pods", addresses)
 		}
 		if len(addresses) == 0 && time.Since(woken) >= s.gateway.options.WakeAgain {
 			cold, woken = true, time.Now()

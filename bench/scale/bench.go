@@ -27,6 +27,8 @@ import (
 type bench struct {
 	client.Client
 	namespace string
+	// starts is how often from-zero starts a pod, held how many requests are held.
+	starts, held int
 }
 
 func selected(wanted, name string) bool {
@@ -80,17 +82,26 @@ func (b *bench) until(ctx context.Context, what string, limit time.Duration, hol
 
 // serve makes a ModelService and waits until it answers.
 func (b *bench) serve(ctx context.Context, name string, autoscaling v1alpha1.Autoscaling) (*v1alpha1.ModelService, error) {
-	service := &v1alpha1.ModelService{
+	service := b.service(name, autoscaling)
+	if err := b.Create(ctx, service); err != nil {
+		return nil, err
+	}
+	return service, b.serves(ctx, service)
+}
+
+func (b *bench) service(name string, autoscaling v1alpha1.Autoscaling) *v1alpha1.ModelService {
+	return &v1alpha1.ModelService{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: b.namespace},
 		Spec: v1alpha1.ModelServiceSpec{
 			Model:       v1alpha1.ModelSource{TrainingJob: &v1alpha1.TrainingJobReference{Name: "digits"}},
 			Autoscaling: autoscaling,
 		},
 	}
-	if err := b.Create(ctx, service); err != nil {
-		return nil, err
-	}
-	return service, b.until(ctx, name+" to serve", 2*time.Minute, func(ctx context.Context) (bool, error) {
+}
+
+// serves waits until a service has a pod.
+func (b *bench) serves(ctx context.Context, service *v1alpha1.ModelService) error {
+	return b.until(ctx, service.Name+" to serve", 2*time.Minute, func(ctx context.Context) (bool, error) {
 		err := b.Get(ctx, client.ObjectKeyFromObject(service), service)
 		return service.Status.Replicas != nil && service.Status.Replicas.Ready > 0, err
 	})
@@ -118,16 +129,40 @@ func (b *bench) pods(ctx context.Context, name string) ([]corev1.Pod, error) {
 	return pods.Items, err
 }
 
-// probe asks a service, by its address: this machine's programs don't know the
-// cluster's names.
-func (b *bench) probe(ctx context.Context, name string) (*prober.Prober, error) {
+// address is a service's, for one of its ports: this machine's programs don't know
+// the cluster's names.
+func (b *bench) address(ctx context.Context, name, port string) (string, error) {
 	var service corev1.Service
-	if err := b.Get(ctx, client.ObjectKey{Namespace: b.namespace, Name: name}, &service); err != nil {
-		return nil, err
-	}
+	err := b.Get(ctx, client.ObjectKey{Namespace: b.namespace, Name: name}, &service)
+	return net.JoinHostPort(service.Spec.ClusterIP, port), err
+}
+
+func (b *bench) probe(ctx context.Context, name string) (*prober.Prober, error) {
+	address, err := b.address(ctx, name, "80")
 	row := make([]float64, 64)
 	body := map[string]any{"inputs": []any{map[string]any{"name": "inputs", "datatype": "FP32", "shape": []int{1, 64}, "data": row}}}
-	return prober.New("http://"+net.JoinHostPort(service.Spec.ClusterIP, "80")+"/v2/models/"+name+"/infer", body, time.Minute), nil
+	return prober.New("http://"+address+"/v2/models/"+name+"/infer", body, time.Minute), err
+}
+
+// gateways are the gateway's pods that are ready.
+func (b *bench) gateways(ctx context.Context) ([]corev1.Pod, error) {
+	var all corev1.PodList
+	err := b.List(ctx, &all, client.InNamespace("trainyard-system"), client.MatchingLabels{"app.kubernetes.io/component": "gateway"})
+	return slices.DeleteFunc(all.Items, func(pod corev1.Pod) bool { return !isReady(&pod) }), err
+}
+
+func isReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(condition corev1.PodCondition) bool {
+		return condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue
+	})
+}
+
+// restarts counts how often a pod's only container was started again.
+func restarts(pod *corev1.Pod) int32 {
+	if len(pod.Status.ContainerStatuses) == 0 {
+		return 0
+	}
+	return pod.Status.ContainerStatuses[0].RestartCount
 }
 
 // none is an autoscaling that has no pods after two seconds of nothing.

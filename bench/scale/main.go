@@ -5,8 +5,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -21,9 +23,12 @@ var cases = []struct {
 	run  func(context.Context, *bench) error
 }{
 	{"from-zero", fromZero},
+	{"grpc", fromZeroByGRPC},
 	{"steady", steady},
 	{"step", step},
 	{"many", many},
+	{"killed", killed},
+	{"held", heldRequests},
 }
 
 func main() {
@@ -44,6 +49,12 @@ func run(ctx context.Context) error {
 		return err
 	}
 	b := &bench{Client: cluster}
+	if b.starts, err = number("BENCH_STARTS", 20); err != nil {
+		return err
+	}
+	if b.held, err = number("BENCH_HELD", 10_000); err != nil {
+		return err
+	}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
@@ -58,6 +69,22 @@ func run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// number is what a variable says, if it is set.
+func number(variable string, unset int) (int, error) {
+	text := os.Getenv(variable)
+	if text == "" {
+		return unset, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err == nil && n < 1 {
+		err = errors.New("it must be above 0")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%s=%s: %w", variable, text, err)
+	}
+	return n, nil
 }
 
 // report prints one line of the table.

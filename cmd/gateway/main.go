@@ -1,5 +1,6 @@
 // Command gateway holds requests for ModelServices that have no pods, wakes
-// these, and forwards the requests as soon as a pod answers.
+// these, and forwards the requests as soon as a pod answers. As gateway
+// keep-sockets it keeps the listening sockets of another that may be killed.
 package main
 
 import (
@@ -19,6 +20,7 @@ import (
 	"trainyard.dev/trainyard/controllers/routing"
 	"trainyard.dev/trainyard/gateway"
 	"trainyard.dev/trainyard/gateway/cluster"
+	"trainyard.dev/trainyard/gateway/sockets"
 )
 
 func main() {
@@ -36,6 +38,7 @@ func run() error {
 	pflag.Int64Var(&options.BodyBytes, "max-body-bytes", options.BodyBytes, "most bytes of a request's body; that of the servers")
 	pflag.DurationVar(&options.Hold, "max-hold", options.Hold, "longest time that a request waits for a pod, if it has no earlier deadline of its own")
 	pflag.DurationVar(&options.ProbePeriod, "probe-period", options.ProbePeriod, "how often a pod is asked that starts")
+	keeper := pflag.String("sockets", "", "where another process keeps this one's listening sockets, a path or a name after @: it runs as gateway --sockets=... keep-sockets")
 	verbose := pflag.Bool("verbose", false, "log also what is usual")
 	pflag.Parse()
 	if options.Requests < 1 || options.BodyBytes < 1 || options.Bytes < options.BodyBytes || options.Hold <= 0 || options.ProbePeriod <= 0 {
@@ -52,6 +55,16 @@ func run() error {
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	switch {
+	case pflag.NArg() == 0:
+	case pflag.NArg() == 1 && pflag.Arg(0) == "keep-sockets" && *keeper != "":
+		return sockets.Keep(ctx, *keeper, options.Log)
+	default:
+		return fmt.Errorf("%q: the one command is keep-sockets, which needs --sockets; without a command this is the gateway", pflag.Args())
+	}
+	if *keeper != "" {
+		options.Sockets = sockets.Kept{Address: *keeper, Log: options.Log}
+	}
 	config, err := reach()
 	if err != nil {
 		return err

@@ -3,6 +3,9 @@ package routing
 // ReportPort is where each gateway pod answers GET /report with a [Report].
 const ReportPort = 8081
 
+// Via is how answers that came through a gateway name it in their header Via.
+const Via = "trainyard-gateway"
+
 // Report is what a gateway pod tells the operator.
 type Report struct {
 	// Started is the process's start, in nanoseconds since 1970. It tells

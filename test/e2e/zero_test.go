@@ -11,18 +11,21 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/controllers/routing"
 	"trainyard.dev/trainyard/runtime/spec"
 	"trainyard.dev/trainyard/test/prober"
 )
@@ -193,18 +196,84 @@ func TestStoppedIsRefused(t *testing.T) {
 	}
 }
 
-// wakesByGRPC asks over gRPC while there is no pod.
-func wakesByGRPC(t *testing.T, service *v1alpha1.ModelService) {
+// TestNothingPassesTheGateway asks a service from zero on: with a connection for
+// each request, with connections that are kept, and over gRPC with one that is
+// kept. When the pod is ready and proxies know, no request passes a gateway. While
+// they learn of it, requests go either way; so 20 in a row have gone to the pod
+// before any other counts.
+func TestNothingPassesTheGateway(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace(t)
+	service := digitsFromZero(t, namespace)
+	wantsNone(t, service)
+	noPods(t, service)
+	url := address(t, service) + "/v2/models/digits/infer"
+	health := healthOf(t, service)
+	probes := map[string]*prober.Prober{
+		"with a connection each":         prober.New(url, inference(t), time.Minute),
+		"over connections that are kept": prober.Keeping(url, inference(t), time.Minute),
+		"over gRPC": prober.Of(func(id string) (string, bool, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			var header metadata.MD
+			_, err := health.Check(ctx, &healthgrpc.HealthCheckRequest{}, grpc.Header(&header))
+			return id, strings.Contains(strings.Join(header.Get("via"), ""), routing.Via), err
+		}),
+	}
+	loading, stop := context.WithCancel(t.Context())
+	defer stop()
+	var group sync.WaitGroup
+	for _, probe := range probes {
+		group.Go(func() { probe.Run(loading, 20) })
+	}
+	answers := func(way, what string, enough func(prober.Count) bool) {
+		t.Helper()
+		eventually(t, what+" "+way, time.Minute, func(context.Context) error {
+			if count := probes[way].Count(); !enough(count) {
+				return fmt.Errorf("of %d answers %d came through a gateway, and the last %d did not; %d failed: %q", count.Answered, count.Passed, count.Row, count.Failed, count.Failures)
+			}
+			return nil
+		})
+	}
+	before := map[string]prober.Count{}
+	for way, probe := range probes {
+		answers(way, "20 answers in a row from the pod to requests", func(count prober.Count) bool { return count.Row >= 20 })
+		before[way] = probe.Count()
+	}
+	for way := range probes {
+		answers(way, "another 100 answers to requests", func(count prober.Count) bool { return count.Answered >= before[way].Answered+100 })
+	}
+	stop()
+	group.Wait()
+	for way, probe := range probes {
+		count := probe.Count()
+		t.Logf("%s: %d requests, %d through a gateway at first, %d later, %d failed", way, count.Sent, before[way].Passed, count.Passed-before[way].Passed, count.Failed)
+		if count.Failed > 0 || before[way].Passed == 0 || count.Passed > before[way].Passed {
+			t.Errorf("%s: of %d requests %d passed a gateway at first, %d when the pod was ready, and %d failed: %q", way,
+				count.Sent, before[way].Passed, count.Passed-before[way].Passed, count.Failed, count.Failures)
+		}
+	}
+}
+
+// healthOf asks a service over gRPC.
+func healthOf(t *testing.T, service *v1alpha1.ModelService) healthgrpc.HealthClient {
 	t.Helper()
 	host := reachable(t, fmt.Sprintf("%s.%s.svc:%d", service.Name, service.Namespace, spec.GRPCPort))
 	connection, err := grpc.NewClient(host, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = connection.Close() }()
+	t.Cleanup(func() { _ = connection.Close() })
+	return healthgrpc.NewHealthClient(connection)
+}
+
+// wakesByGRPC asks over gRPC while there is no pod.
+func wakesByGRPC(t *testing.T, service *v1alpha1.ModelService) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	health := healthgrpc.NewHealthClient(connection)
+	health := healthOf(t, service)
+	began := time.Now()
 	stream, err := health.Watch(ctx, &healthgrpc.HealthCheckRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -216,6 +285,7 @@ func wakesByGRPC(t *testing.T, service *v1alpha1.ModelService) {
 	if answer, err := stream.Recv(); err != nil || answer.GetStatus() != healthgrpc.HealthCheckResponse_SERVING {
 		t.Errorf("a stream from zero ends in %v, %v", answer, err)
 	}
+	t.Logf("a call and a stream over gRPC from zero took %.2f s", time.Since(began).Seconds())
 }
 
 // TestRollingUpdate changes the pods' template under load: each pod is replaced

@@ -11,16 +11,20 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"trainyard.dev/trainyard/controllers/routing"
 )
 
-// Prober sends requests with ids that no other has. Each has a connection of
-// its own, so that each finds its own way.
+// Asking asks one thing. It tells which request the answer is to, and whether it
+// came through a gateway.
+type Asking func(id string) (answered string, passed bool, err error)
+
+// Prober sends requests with ids that no other has, and counts.
 type Prober struct {
-	client *http.Client
-	url    string
-	body   map[string]any
+	ask    Asking
 	prefix string
 
 	mutex   sync.Mutex
@@ -30,18 +34,28 @@ type Prober struct {
 	failures []string
 	failed   int
 	took     []time.Duration
+	passed   int
+	row      int
+	// lastFailed is a beginning.
+	lastFailed time.Time
 }
 
 // New makes a prober that posts the body, an inference request of the Open
-// Inference Protocol, to the URL. A request may take as long as the limit.
+// Inference Protocol, to the URL. A request may take as long as the limit. Each
+// has a connection of its own, so that each finds its own way.
 func New(url string, body map[string]any, limit time.Duration) *Prober {
-	return &Prober{
-		client:  &http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true}},
-		url:     url,
-		body:    body,
-		prefix:  fmt.Sprintf("%x", time.Now().UnixNano()),
-		answers: map[string]int{},
-	}
+	return Of(posting(url, body, &http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true}}))
+}
+
+// Keeping makes a prober like [New]'s, whose requests use the connections of those
+// before.
+func Keeping(url string, body map[string]any, limit time.Duration) *Prober {
+	return Of(posting(url, body, &http.Client{Timeout: limit, Transport: &http.Transport{}}))
+}
+
+// Of makes a prober that asks in that way.
+func Of(ask Asking) *Prober {
+	return &Prober{ask: ask, prefix: fmt.Sprintf("%x", time.Now().UnixNano()), answers: map[string]int{}}
 }
 
 // Run sends that many requests in a second until ctx ends, and returns when
@@ -67,7 +81,7 @@ func (p *Prober) Ask() {
 	id := fmt.Sprintf("%s-%d", p.prefix, p.sent)
 	p.mutex.Unlock()
 	began := time.Now()
-	answered, err := p.post(id)
+	answered, passed, err := p.ask(id)
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	if err == nil && answered != id {
@@ -75,6 +89,7 @@ func (p *Prober) Ask() {
 	}
 	if err != nil {
 		p.failed++
+		p.lastFailed = latest(p.lastFailed, began)
 		if len(p.failures) < 10 {
 			p.failures = append(p.failures, fmt.Sprintf("%s after %.2f s: %v", began.Format("15:04:05.000"), time.Since(began).Seconds(), err))
 		}
@@ -82,33 +97,46 @@ func (p *Prober) Ask() {
 	}
 	p.answers[id]++
 	p.took = append(p.took, time.Since(began))
+	p.row++
+	if passed {
+		p.passed++
+		p.row = 0
+	}
 }
 
-// post returns the id that the answer is to.
-func (p *Prober) post(id string) (string, error) {
-	request := map[string]any{"id": id}
-	maps.Copy(request, p.body)
-	encoded, err := json.Marshal(request)
-	if err != nil {
-		return "", err
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
-	response, err := p.client.Post(p.url, "application/json", bytes.NewReader(encoded))
-	if err != nil {
-		return "", err
+	return b
+}
+
+func posting(url string, body map[string]any, client *http.Client) Asking {
+	return func(id string) (answered string, passed bool, err error) {
+		request := map[string]any{"id": id}
+		maps.Copy(request, body)
+		encoded, err := json.Marshal(request)
+		if err != nil {
+			return "", false, err
+		}
+		response, err := client.Post(url, "application/json", bytes.NewReader(encoded))
+		if err != nil {
+			return "", false, err
+		}
+		defer func() { _ = response.Body.Close() }()
+		content, err := io.ReadAll(response.Body)
+		if err != nil {
+			return "", false, err
+		}
+		if response.StatusCode != http.StatusOK {
+			return "", false, fmt.Errorf("%s: %.300s", response.Status, content)
+		}
+		var answer struct{ ID string }
+		if err := json.Unmarshal(content, &answer); err != nil {
+			return "", false, err
+		}
+		return answer.ID, strings.Contains(response.Header.Get("Via"), routing.Via), nil
 	}
-	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(response.Body)
-	if err != nil {
-		return "", err
-	}
-	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s: %.300s", response.Status, content)
-	}
-	var answer struct{ ID string }
-	if err := json.Unmarshal(content, &answer); err != nil {
-		return "", err
-	}
-	return answer.ID, nil
 }
 
 // Count is what became of the requests.
@@ -118,6 +146,11 @@ type Count struct {
 	Sent, Answered, Failed int
 	// Failures are the first few.
 	Failures []string
+	// Passed counts those answers that came through a gateway, and Row the latest
+	// in a row that did not.
+	Passed, Row int
+	// LastFailed is when the last of those began that failed.
+	LastFailed time.Time
 	// Took is how long those took that were answered, shortest first.
 	Took []time.Duration
 }
@@ -126,7 +159,11 @@ type Count struct {
 func (p *Prober) Count() Count {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	return Count{p.sent, len(p.answers), p.failed, slices.Clone(p.failures), slices.Sorted(slices.Values(p.took))}
+	return Count{
+		Sent: p.sent, Answered: len(p.answers), Failed: p.failed, Failures: slices.Clone(p.failures),
+		Passed: p.passed, Row: p.row, LastFailed: p.lastFailed,
+		Took: slices.Sorted(slices.Values(p.took)),
+	}
 }
 
 // Percentile is the smallest of the durations, sorted, that the given share of
