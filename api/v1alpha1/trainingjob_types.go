@@ -377,6 +377,13 @@ type PublishedModel struct {
 	//
 	// +optional
 	Parameters int64 `json:"parameters,omitempty"`
+
+	// signature is what clients rely on: another model takes the place of this one
+	// only if it fits, or if spec.model.newContract of the ModelService says that
+	// clients know.
+	//
+	// +optional
+	Signature *spec.Signature `json:"signature,omitempty"`
 }
 
 // Published is a model that a pod pushed, or found.
@@ -387,6 +394,7 @@ func Published(model *spec.Model) *PublishedModel {
 		ShortDigest: spec.ServedModel{Digest: model.Digest}.Version(),
 		Bytes:       model.Bytes,
 		Parameters:  model.Parameters,
+		Signature:   model.Signature.DeepCopy(),
 	}
 }
 

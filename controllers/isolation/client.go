@@ -13,6 +13,8 @@ func Client(timeout time.Duration) *http.Client {
 	// pods there are, and go by no proxy.
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy, transport.MaxIdleConns = nil, 0
+	// What they say is short.
+	transport.ReadBufferSize, transport.WriteBufferSize = 1<<10, 1<<10
 	return &http.Client{
 		Timeout:       timeout,
 		Transport:     transport,

@@ -49,7 +49,7 @@ type child struct {
 
 // childrenOf are the service's objects, in the order in which they are made.
 func (r *Reconciler) childrenOf(service *v1alpha1.ModelService, seen observation) ([]child, error) {
-	configMap, err := buildConfigMap(service, servedModel(service, seen.resolution.model, r.Runtime.Registry))
+	configMap, err := buildConfigMap(service, servedModel(service, seen.resolution.model, r.Runtime.Registry), seen.resolution.model.Signature)
 	if err != nil {
 		return nil, err
 	}

@@ -53,9 +53,9 @@ func ownerOf(service *v1alpha1.ModelService) *metaapply.OwnerReferenceApplyConfi
 		WithBlockOwnerDeletion(true)
 }
 
-// buildConfigMap says what a starting pod loads.
-func buildConfigMap(service *v1alpha1.ModelService, model spec.ServedModel) (*coreapply.ConfigMapApplyConfiguration, error) {
-	serve, err := json.MarshalIndent(spec.Serve{Models: []spec.ServedModel{model}}, "", "  ")
+// buildConfigMap says what a starting pod loads, and what clients rely on.
+func buildConfigMap(service *v1alpha1.ModelService, model spec.ServedModel, signature *spec.Signature) (*coreapply.ConfigMapApplyConfiguration, error) {
+	serve, err := json.MarshalIndent(spec.Serve{Models: []spec.ServedModel{model}, Signature: signature}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encoding what the server loads: %w", err)
 	}

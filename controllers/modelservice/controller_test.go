@@ -425,6 +425,43 @@ func TestFollowsAnotherModelWithoutAnotherPod(t *testing.T) {
 	}
 }
 
+// TestKeepsTheContract trains again with other inputs: neither a pod that runs nor
+// one that starts gets the model, until the spec says that clients know.
+func TestKeepsTheContract(t *testing.T) {
+	b := newBench(t)
+	b.createService(v1alpha1.Autoscaling{})
+	of := func(digit string, inputs int) *v1alpha1.PublishedModel {
+		model := published(digit)
+		model.Signature = spec.NewSignature(inputs, 3, nil, nil)
+		return model
+	}
+	b.train(v1alpha1.TrainingJobStatus{Model: of("a", 4)})
+	b.pass()
+	b.startPod("p", published("a").Digest)
+	b.pass()
+
+	b.train(v1alpha1.TrainingJobStatus{Model: of("b", 5)})
+	service := b.pass()
+	b.expect(service, v1alpha1.ModelServiceReady, metav1.ConditionTrue, v1alpha1.ReasonServing, "")
+	b.expect(service, v1alpha1.ModelServiceProgressing, metav1.ConditionFalse, spec.ReasonContractBroken, "it takes 5 inputs, not 4. If those who call the service know, set spec.model.newContract to true")
+	b.told(spec.ReasonContractBroken, "it takes 5 inputs, not 4")
+	b.loads(published("a").Digest)
+	if held := b.pods.models["p"].Digest; held != published("a").Digest {
+		t.Errorf("the pod was told of %s", held)
+	}
+
+	b.change(func(s *v1alpha1.ModelServiceSpec) { s.Model.NewContract = true })
+	b.pass()
+	b.expect(b.pass(), v1alpha1.ModelServiceProgressing, metav1.ConditionFalse, v1alpha1.ReasonStable, "")
+	b.loads(published("b").Digest)
+	b.change(func(s *v1alpha1.ModelServiceSpec) { s.Model.NewContract = false })
+	service = b.pass()
+	b.expect(service, v1alpha1.ModelServiceProgressing, metav1.ConditionFalse, v1alpha1.ReasonStable, "")
+	if service.Status.Model.Digest != published("b").Digest {
+		t.Errorf("it went back to %s", service.Status.Model.Digest)
+	}
+}
+
 func TestScalesWithLoadAndOwnsTheNumber(t *testing.T) {
 	b := newBench(t)
 	b.createService(v1alpha1.Autoscaling{MaxReplicas: new(int32(3)), TargetConcurrency: new(int32(10))})

@@ -40,9 +40,31 @@ func resolve(service *v1alpha1.ModelService, jobs []v1alpha1.TrainingJob, at *ad
 		found = resolveNamed(service, jobs)
 	}
 	if digest := service.Spec.Model.Digest; digest != "" {
-		return pinned(service, digest, found, jobs, repository)
+		found = pinned(service, digest, found, jobs, repository)
 	}
-	return found
+	return underContract(service, found)
+}
+
+// underContract keeps a model from clients whose requests it would refuse, or
+// whose readers it would mislead, unless the spec says that they know. What isn't
+// known of its signature, the servers that run find out.
+func underContract(service *v1alpha1.ModelService, found resolution) resolution {
+	before, source := service.Status.Model, service.Spec.Model
+	if found.model == nil || before == nil || before.Signature == nil || before.Digest == found.model.Digest || source.NewContract {
+		return found
+	}
+	if found.model.Signature == nil {
+		found.model = found.model.DeepCopy()
+		found.model.Signature = before.Signature
+		return found
+	}
+	err := before.Signature.Admits(found.model.Signature)
+	if err == nil {
+		return found
+	}
+	return resolution{model: before, source: service.Status.Source, reason: spec.ReasonContractBroken, message: fmt.Sprintf(
+		"model %s is not served, and %s is, as it doesn't fit: %v. If those who call the service know, set spec.model.newContract to true; if not, serve it by another ModelService",
+		found.model.Reference, before.ShortDigest, err)}
 }
 
 // resolveNamed follows one TrainingJob.

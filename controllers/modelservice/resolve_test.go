@@ -1,6 +1,7 @@
 package modelservice
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
+	"trainyard.dev/trainyard/runtime/spec"
 )
 
 // trained is a TrainingJob that published a model at some minute.
@@ -73,5 +75,39 @@ func TestResolve(t *testing.T) {
 				t.Errorf("it is looked for in %s", got.model.Reference)
 			}
 		})
+	}
+}
+
+// TestUnderContract has a model come after another that is served.
+func TestUnderContract(t *testing.T) {
+	four, five := spec.NewSignature(4, 3, nil, nil), spec.NewSignature(5, 3, nil, nil)
+	of := func(digit string, signature *spec.Signature) *v1alpha1.PublishedModel {
+		model := published(digit)
+		model.Signature = signature
+		return model
+	}
+	for _, test := range []struct {
+		name          string
+		before, found *v1alpha1.PublishedModel
+		newContract   bool
+		model         *v1alpha1.PublishedModel
+		message       string
+	}{
+		{"the first", nil, of("a", four), false, of("a", four), ""},
+		{"one that fits", of("a", four), of("b", four), false, of("b", four), ""},
+		{"one that doesn't", of("a", four), of("b", five), false, of("a", four), "model registry:5000/models/ns/digits:b is not served, and aaaaaaaaaaaa is, as it doesn't fit: it takes 5 inputs, not 4. If those who call the service know, set spec.model.newContract to true"},
+		{"clients know", of("a", four), of("b", five), true, of("b", five), ""},
+		{"what is served has become known", of("a", nil), of("a", four), false, of("a", four), ""},
+		{"what was served isn't known", of("a", nil), of("b", five), false, of("b", five), ""},
+		{"what comes isn't known", of("a", four), of("b", nil), false, of("b", four), ""},
+		{"what comes isn't known, and clients know", of("a", four), of("b", nil), true, of("b", nil), ""},
+		{"nothing comes", of("a", four), nil, false, nil, ""},
+	} {
+		service := &v1alpha1.ModelService{Status: v1alpha1.ModelServiceStatus{Model: test.before}}
+		service.Spec.Model.NewContract = test.newContract
+		got := underContract(service, resolution{model: test.found})
+		if !reflect.DeepEqual(got.model, test.model) || !strings.HasPrefix(got.message, test.message) || (got.reason == spec.ReasonContractBroken) != (test.message != "") {
+			t.Errorf("%s: got %+v, %s, %q", test.name, got.model, got.reason, got.message)
+		}
 	}
 }

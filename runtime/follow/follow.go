@@ -24,7 +24,6 @@ import (
 
 	"trainyard.dev/trainyard/runtime/serve"
 	"trainyard.dev/trainyard/runtime/spec"
-	"trainyard.dev/trainyard/runtime/store"
 )
 
 // Options are what a follower finds in its pod.
@@ -47,9 +46,9 @@ type Follower struct {
 	delays  *backoff.ExponentialBackOff
 	// settled is what was said of what the source had last.
 	settled spec.Followed
-	// contract is the shape of the newest model that was found good; nil: none yet
-	// since the follower started.
-	contract *serve.Shape
+	// contract is the signature of the newest model that was found good; nil: none
+	// yet since the follower started.
+	contract *spec.Signature
 
 	mutex  sync.Mutex
 	report spec.Followed
@@ -175,23 +174,23 @@ func (f *Follower) judge(ctx context.Context) (judged func(), found spec.Model, 
 		return settle, found, err
 	}
 	f.does("opens what is at " + f.what.SourceName)
-	shape, err := serve.Inspect(dir)
+	signature, parameters, err := serve.Inspect(dir)
 	if err != nil {
 		return settle, found, &unfitError{spec.ReasonModelInvalid, err}
 	}
-	contract, err := f.contractNow(ctx)
+	contract, err := f.contractNow()
 	if err != nil {
 		return nil, found, err
 	}
-	if err := admit(contract, shape); err != nil {
+	if err := admit(contract, signature); err != nil {
 		return settle, found, err
 	}
 	f.does("publishes what is at " + f.what.SourceName)
 	if found, err = f.source.publish(ctx, dir); err != nil {
 		return nil, found, err
 	}
-	found.Parameters = shape.Parameters
-	f.contract = shape
+	found.Parameters, found.Signature = parameters, signature
+	f.contract = signature
 	return settle, found, nil
 }
 
@@ -203,19 +202,19 @@ type unfitError struct {
 
 func (e *unfitError) Unwrap() error { return e.error }
 
-func admit(contract, shape *serve.Shape) error {
+func admit(contract, signature *spec.Signature) error {
 	if contract == nil {
 		return nil
 	}
-	if err := contract.Admits(shape); err != nil {
-		return &unfitError{spec.ReasonContractBroken, err}
+	if err := contract.Admits(signature); err != nil {
+		return &unfitError{spec.ReasonContractBroken, fmt.Errorf("it doesn't fit the model that is served: %w", err)}
 	}
 	return nil
 }
 
 // contractNow is what a new model has to fit: the newest that was found good, or
-// what was served when the follower started. Nil: anything will do.
-func (f *Follower) contractNow(ctx context.Context) (*serve.Shape, error) {
+// what is served. Nil: anything will do, as far as is known.
+func (f *Follower) contractNow() (*spec.Signature, error) {
 	switch {
 	case f.what.NewContract:
 		return nil, nil
@@ -223,37 +222,7 @@ func (f *Follower) contractNow(ctx context.Context) (*serve.Shape, error) {
 		return f.contract, nil
 	}
 	serving, err := f.options.Serving()
-	if err != nil {
-		return nil, err
-	}
-	for _, model := range serving.Models {
-		if model.Name == f.what.Name {
-			return f.shapeOf(ctx, model)
-		}
-	}
-	return nil, nil
-}
-
-// shapeOf looks at a model that is served. One that is gone from the registry, or
-// that can't be served, binds nobody.
-func (f *Follower) shapeOf(ctx context.Context, model spec.ServedModel) (*serve.Shape, error) {
-	f.does("looks at the model that is served, to compare")
-	dir := filepath.Join(f.options.Directory, "served")
-	defer os.RemoveAll(dir)
-	err := store.Pull(ctx, model.Repository, model.Digest, dir)
-	if gone := (*store.NotFoundError)(nil); errors.As(err, &gone) {
-		f.options.Log.Warn("The model that is served can't be compared with", "error", err)
-		return nil, nil
-	}
-	if err != nil {
-		return nil, &registryError{fmt.Errorf("looking at the model that is served, to compare: %w", err)}
-	}
-	shape, err := serve.Inspect(dir)
-	if err != nil {
-		f.options.Log.Warn("The model that is served can't be compared with", "error", err)
-		return nil, nil
-	}
-	return shape, nil
+	return serving.Signature, err
 }
 
 // Handler answers GET /followed.

@@ -6,6 +6,9 @@ type Serve struct {
 	// Models to load. Those of one name are versions of one model, which answer
 	// side by side.
 	Models []ServedModel `json:"models"`
+	// Signature is what clients know, as a follower holds what it finds against it.
+	// Nil: that isn't known.
+	Signature *Signature `json:"signature,omitempty"`
 }
 
 // ServeKey is the ConfigMap's key, and so the name of the mounted file.

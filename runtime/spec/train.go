@@ -175,6 +175,8 @@ type Model struct {
 	Bytes int64 `json:"bytes"`
 	// Parameters is the number of trained weights.
 	Parameters int64 `json:"parameters"`
+	// Signature is what clients rely on. Nil: that isn't known.
+	Signature *Signature `json:"signature,omitempty"`
 }
 
 // Failure says why there is no model. Reason is CamelCase, as in a condition;

@@ -35,6 +35,7 @@ func publish(ctx context.Context, repository spec.Repository, m *model.Model, o 
 		return nil, registryFailure(err)
 	}
 	pushed.Parameters = m.Network.Parameters()
+	pushed.Signature = spec.NewSignature(m.Network.Inputs, m.Network.Outputs(), m.Metadata.Inputs, m.Metadata.Classes)
 	return &pushed, nil
 }
 

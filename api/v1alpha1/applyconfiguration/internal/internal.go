@@ -331,6 +331,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: shortDigest
       type:
         scalar: string
+    - name: signature
+      type:
+        namedType: dev.trainyard.trainyard.runtime.spec.Signature
 - name: dev.trainyard.trainyard.api.v1alpha1.ReplicaStatus
   map:
     fields:
@@ -828,6 +831,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+- name: dev.trainyard.trainyard.runtime.spec.Signature
+  map:
+    fields:
+    - name: classes
+      type:
+        scalar: string
+    - name: columns
+      type:
+        scalar: string
+    - name: inputs
+      type:
+        scalar: numeric
+    - name: outputs
+      type:
+        scalar: numeric
 - name: dev.trainyard.trainyard.runtime.spec.Training
   map:
     fields:

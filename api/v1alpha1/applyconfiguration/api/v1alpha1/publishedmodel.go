@@ -2,6 +2,10 @@
 
 package v1alpha1
 
+import (
+	spec "trainyard.dev/trainyard/runtime/spec"
+)
+
 // PublishedModelApplyConfiguration represents a declarative configuration of the PublishedModel type for use
 // with apply.
 //
@@ -18,6 +22,10 @@ type PublishedModelApplyConfiguration struct {
 	Bytes *int64 `json:"bytes,omitempty"`
 	// parameters is the number of trained weights.
 	Parameters *int64 `json:"parameters,omitempty"`
+	// signature is what clients rely on: another model takes the place of this one
+	// only if it fits, or if spec.model.newContract of the ModelService says that
+	// clients know.
+	Signature *spec.Signature `json:"signature,omitempty"`
 }
 
 // PublishedModelApplyConfiguration constructs a declarative configuration of the PublishedModel type for use with
@@ -63,5 +71,13 @@ func (b *PublishedModelApplyConfiguration) WithBytes(value int64) *PublishedMode
 // If called multiple times, the Parameters field is set to the value of the last call.
 func (b *PublishedModelApplyConfiguration) WithParameters(value int64) *PublishedModelApplyConfiguration {
 	b.Parameters = &value
+	return b
+}
+
+// WithSignature sets the Signature field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Signature field is set to the value of the last call.
+func (b *PublishedModelApplyConfiguration) WithSignature(value spec.Signature) *PublishedModelApplyConfiguration {
+	b.Signature = &value
 	return b
 }
