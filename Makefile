@@ -92,8 +92,8 @@ bench-kwok: prerequisites ## Measure the operator with 500 TrainingJobs and 1,00
 	$(ALONE) bin/bench-kwok/kwok "$$($(CLUSTER) build)" "$$(hack/kwok/kwok build)" bin/bench-kwok bin/bench-kwok/output
 
 .PHONY: soak
-soak: cluster-up images ## Let a ModelService go to zero and back 200 times under a client that counts
-	TRAINYARD_CYCLES=200 hack/test-e2e -run TestFromZero -timeout=60m
+soak: cluster-up images ## Let ModelServices go to zero and back 200 times under a client that counts
+	TRAINYARD_CYCLES=200 TRAINYARD_SERVICES=4 hack/test-e2e -run TestFromZero -parallel=4 -timeout=60m
 
 # A peer that cannot be installed is not measured, and the output says so.
 bin/bench-venv/ready: bench/train/requirements.txt bench/train/requirements-torch.txt

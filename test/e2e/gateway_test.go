@@ -12,6 +12,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -23,25 +25,105 @@ import (
 
 const operatorNamespace = "trainyard-system"
 
-// TestUpgrades replaces manager and gateway while a service goes to zero and is
-// woken: no request fails. It changes what every other story needs, so it is told
-// alone, before them.
+// TestUpgrades replaces manager and gateway while one service goes to zero and is
+// woken, and another is asked all the time: no request fails. It changes what every
+// other story needs, so it is told alone, before them.
 func TestUpgrades(t *testing.T) {
 	namespace := newNamespace(t)
 	service := digitsFromZero(t, namespace)
+	other := twoPods(t)
+	steady := prober.New(address(t, other)+"/v2/models/digits/infer", inference(t), time.Minute)
+	stop := runs(t, steady, 20)
 	before := readyGateways(t)
 	kubectl(t, "rollout", "restart", "deployment/gateway", "deployment/manager", "--namespace", operatorNamespace)
-	probe := prober.New(address(t, service)+"/v2/models/digits/infer", inference(t), time.Minute)
+	fromZero := prober.New(address(t, service)+"/v2/models/digits/infer", inference(t), time.Minute)
 	for replaced := false; !replaced; replaced = noneOf(before, readyGateways(t)) {
 		wantsNone(t, service)
 		second, cancel := context.WithTimeout(t.Context(), time.Second)
-		probe.Run(second, 20)
+		fromZero.Run(second, 20)
 		cancel()
 	}
-	count := probe.Count()
-	t.Logf("manager and gateway replaced: %d requests, %d failed", count.Sent, count.Failed)
-	if count.Failed > 0 {
-		t.Errorf("%d of %d requests failed: %q", count.Failed, count.Sent, count.Failures)
+	stop()
+	for what, probe := range map[string]*prober.Prober{"from zero": fromZero, "all the time": steady} {
+		allAnswered(t, "manager and gateway replaced, asked "+what, probe.Count())
+	}
+}
+
+// TestDrain takes a service's node out of use under load: pods go one at a time,
+// each when there is another. It is told alone: nobody else's pods could start.
+func TestDrain(t *testing.T) {
+	service := twoPods(t)
+	pods := podsOf(t, modelServicePods(service), service.Namespace)
+	name := pods[0].Spec.NodeName
+	mayGo := func(pod corev1.Pod) error {
+		eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}}
+		return cluster.SubResource("eviction").Create(t.Context(), &pod, eviction)
+	}
+	probe := prober.New(address(t, service)+"/v2/models/digits/infer", inference(t), time.Minute)
+	stop := runs(t, probe, 50)
+	kubectl(t, "cordon", name)
+	uncordon := func() { kubectl(t, "uncordon", name) }
+	defer uncordon()
+	if err := mayGo(pods[0]); err != nil {
+		t.Fatalf("the first pod: %v", err)
+	}
+	gone := func(pod corev1.Pod) {
+		t.Helper()
+		eventually(t, "pod "+pod.Name+" to be gone", 2*time.Minute, func(context.Context) error {
+			for _, left := range podsOf(t, modelServicePods(service), service.Namespace) {
+				if left.UID == pod.UID {
+					return errors.New("it is there")
+				}
+			}
+			return nil
+		})
+	}
+	gone(pods[0])
+	if err := mayGo(pods[1]); !apierrors.IsTooManyRequests(err) {
+		t.Errorf("the second pod may go while there is no other: %v", err)
+	}
+	uncordon()
+	eventually(t, "the second pod to be let go, as there is another", time.Minute, func(context.Context) error { return mayGo(pods[1]) })
+	gone(pods[1])
+	stop()
+	allAnswered(t, "both pods evicted, one after the other", probe.Count())
+}
+
+// twoPods serves digits on two pods.
+func twoPods(t *testing.T) *v1alpha1.ModelService {
+	t.Helper()
+	namespace := newNamespace(t)
+	trainDigits(t, namespace)
+	service := sampleService(t, namespace)
+	service.Spec.Autoscaling = v1alpha1.Autoscaling{MinReplicas: new(int32(2)), MaxReplicas: new(int32(2))}
+	create(t, service)
+	eventually(t, "two pods to be ready", 2*time.Minute, func(ctx context.Context) error {
+		if err := cluster.Get(ctx, client.ObjectKeyFromObject(service), service); err != nil {
+			return err
+		}
+		if replicas := service.Status.Replicas; replicas == nil || replicas.Ready < 2 {
+			return fmt.Errorf("replicas are %+v", replicas)
+		}
+		return nil
+	})
+	return service
+}
+
+// runs lets a prober ask that often in a second until it is told to stop.
+func runs(t *testing.T, probe *prober.Prober, perSecond int) (stop func()) {
+	t.Helper()
+	loading, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); probe.Run(loading, perSecond) }()
+	return func() { cancel(); <-ended }
+}
+
+// allAnswered checks that no request failed.
+func allAnswered(t *testing.T, story string, count prober.Count) {
+	t.Helper()
+	t.Logf("%s: %d requests, %d failed, the slowest took %s", story, count.Sent, count.Failed, prober.Percentile(count.Took, 1).Round(time.Millisecond))
+	if count.Failed > 0 || count.Answered != count.Sent || count.Sent == 0 {
+		t.Errorf("%s: of %d requests %d were answered and %d failed: %q", story, count.Sent, count.Answered, count.Failed, count.Failures)
 	}
 }
 
@@ -59,9 +141,7 @@ func TestKilledGateway(t *testing.T) {
 	defer uncordon()
 
 	probe := prober.New(address(t, service)+"/v2/models/digits/infer", inference(t), time.Minute)
-	loading, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); probe.Run(loading, 50) }()
+	stop := runs(t, probe, 50)
 	sent := func(count int) {
 		t.Helper()
 		eventually(t, fmt.Sprintf("%d requests to be sent", count), time.Minute, func(context.Context) error {
@@ -91,7 +171,6 @@ func TestKilledGateway(t *testing.T) {
 	uncordon()
 	serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonServing, "", time.Minute)
 	stop()
-	<-ended
 
 	count := probe.Count()
 	t.Logf("a gateway killed with %d requests in hand: %d requests, %d failed", holds, count.Sent, count.Failed)

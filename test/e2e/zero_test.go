@@ -30,28 +30,33 @@ import (
 	"trainyard.dev/trainyard/test/prober"
 )
 
-// cycles is how often TestFromZero goes to zero and back: 20 times, or as make
-// soak says.
-func cycles(t *testing.T) int {
+// fromEnvironment is a number that make soak sets.
+func fromEnvironment(t *testing.T, variable string, unset int) int {
 	t.Helper()
-	text := os.Getenv("TRAINYARD_CYCLES")
+	text := os.Getenv(variable)
 	if text == "" {
-		return 20
+		return unset
 	}
-	count, err := strconv.Atoi(text)
+	number, err := strconv.Atoi(text)
 	if err != nil {
-		t.Fatalf("TRAINYARD_CYCLES: %v", err)
+		t.Fatalf("%s: %v", variable, err)
 	}
-	return count
+	return number
 }
 
-// digitsFromZero trains digits and serves them on no pods while nobody asks.
-func digitsFromZero(t *testing.T, namespace string) *v1alpha1.ModelService {
+// trainDigits trains the sample's model as fast as may be.
+func trainDigits(t *testing.T, namespace string) {
 	t.Helper()
 	create(t, digitsData(t, namespace))
 	job := sampleJob(t, namespace, "digits")
 	job.Spec.Training.Epochs = 1
 	create(t, job)
+}
+
+// digitsFromZero trains digits and serves them on no pods while nobody asks.
+func digitsFromZero(t *testing.T, namespace string) *v1alpha1.ModelService {
+	t.Helper()
+	trainDigits(t, namespace)
 	service := sampleService(t, namespace)
 	service.Spec.Autoscaling = v1alpha1.Autoscaling{
 		MinReplicas: new(int32(0)), MaxReplicas: new(int32(2)),
@@ -117,17 +122,18 @@ func processed(t *testing.T, service *v1alpha1.ModelService, so map[types.UID]in
 	return so
 }
 
-// TestFromZero lets two services go to zero and wakes each with twenty requests
-// in a second, again and again. Sometimes the pod before is still being stopped.
-// No request is lost, and none is answered twice.
+// TestFromZero lets services go to zero and wakes each with twenty requests in a
+// second, again and again. Sometimes the pod before is still being stopped. No
+// request is lost, and none is answered twice. Then it wakes them over gRPC.
 func TestFromZero(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"one", "other"} {
-		t.Run(name, func(t *testing.T) {
+	services, cycles := fromEnvironment(t, "TRAINYARD_SERVICES", 2), fromEnvironment(t, "TRAINYARD_CYCLES", 20)
+	for i := range services {
+		t.Run(strconv.Itoa(i+1), func(t *testing.T) {
 			t.Parallel()
 			namespace := newNamespace(t)
 			service := digitsFromZero(t, namespace)
-			toZeroAndBack(t, service, cycles(t)/2)
+			toZeroAndBack(t, service, cycles/services)
 			wantsNone(t, service)
 			serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonAsleep, "", time.Minute)
 			if service.Status.ColdStart == nil {
@@ -135,8 +141,11 @@ func TestFromZero(t *testing.T) {
 			}
 			hasEvent(t, service, "Scaled", "from 0 to 1 pods")
 			t.Logf("%s", kubectl(t, "get", "modelservices", "--namespace", namespace))
-			noPods(t, service)
-			wakesByGRPC(t, service)
+			for range max(1, cycles/services/5) {
+				wantsNone(t, service)
+				noPods(t, service)
+				wakesByGRPC(t, service)
+			}
 		})
 	}
 }
@@ -293,19 +302,14 @@ func wakesByGRPC(t *testing.T, service *v1alpha1.ModelService) {
 func TestRollingUpdate(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t)
-	create(t, digitsData(t, namespace))
-	job := sampleJob(t, namespace, "digits")
-	job.Spec.Training.Epochs = 1
-	create(t, job)
+	trainDigits(t, namespace)
 	service := sampleService(t, namespace)
 	create(t, service)
 	serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonServing, "", 2*time.Minute)
 	before := podsOf(t, modelServicePods(service), namespace)
 
 	probe := prober.New(address(t, service)+"/v2/models/digits/infer", inference(t), time.Minute)
-	loading, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); probe.Run(loading, 20) }()
+	stop := runs(t, probe, 20)
 	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"podTemplate":{"annotations":{"changed":"once"}}}}`))
 	if err := cluster.Patch(t.Context(), service, patch); err != nil {
 		t.Fatal(err)
@@ -319,10 +323,5 @@ func TestRollingUpdate(t *testing.T) {
 		return nil
 	})
 	stop()
-	<-ended
-	count := probe.Count()
-	t.Logf("%d pods replaced: %d requests, %d failed", len(before), count.Sent, count.Failed)
-	if count.Failed > 0 || count.Answered != count.Sent {
-		t.Errorf("%d of %d requests failed: %q", count.Failed, count.Sent, count.Failures)
-	}
+	allAnswered(t, fmt.Sprintf("%d pods replaced", len(before)), probe.Count())
 }
