@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -127,9 +128,9 @@ func allAnswered(t *testing.T, story string, count prober.Count) {
 	}
 }
 
-// TestKilledGateway kills a gateway that holds requests, and lets no pod start
-// until the next one is there: what it had in hand is lost, and nobody who came
-// after that. It is told alone, too.
+// TestKilledGateway kills a gateway that holds requests, then the process that keeps
+// its sockets, and lets no pod start meanwhile: what the gateway had in hand is
+// lost, and nobody who came after that. It is told alone, too.
 func TestKilledGateway(t *testing.T) {
 	namespace := newNamespace(t)
 	service := digitsFromZero(t, namespace)
@@ -158,15 +159,23 @@ func TestKilledGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	killed := time.Now()
-	eventually(t, "the gateway to be started again and ready", time.Minute, func(context.Context) error {
-		for _, pod := range readyGateways(t) {
-			if pod.UID == victim.UID && restarts(pod) > restarts(victim) {
-				return nil
+	again := func(process string) {
+		t.Helper()
+		eventually(t, process+" to be started again, and the pod to be ready", time.Minute, func(context.Context) error {
+			for _, pod := range readyGateways(t) {
+				if pod.UID == victim.UID && restarts(pod, process) > restarts(victim, process) {
+					return nil
+				}
 			}
-		}
-		return errors.New("it isn't")
-	})
+			return errors.New("it isn't")
+		})
+	}
+	again("gateway")
 	t.Logf("a gateway is ready %.1f s after it was killed", time.Since(killed).Seconds())
+	if err := node.KillSockets(&victim); err != nil {
+		t.Fatal(err)
+	}
+	again("sockets")
 	sent(probe.Count().Sent + 50)
 	uncordon()
 	serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonServing, "", time.Minute)
@@ -210,10 +219,10 @@ func heldBy(t *testing.T, pod corev1.Pod, service *v1alpha1.ModelService) int {
 	return 0
 }
 
-// restarts is how often the gateway of a pod was started again.
-func restarts(pod corev1.Pod) int32 {
-	for _, status := range pod.Status.ContainerStatuses {
-		if status.Name == "gateway" {
+// restarts is how often a container of a pod was started again.
+func restarts(pod corev1.Pod, container string) int32 {
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if status.Name == container {
 			return status.RestartCount
 		}
 	}

@@ -14,12 +14,20 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
+// keepsSockets is the argument by which the gateway's two processes differ.
+const keepsSockets = "keep-sockets"
+
 // KillGateway ends the gateway's process in a pod without a warning. The process
 // that keeps its sockets stays.
 func KillGateway(pod *corev1.Pod) error {
 	return kill(pod, func(arguments []string) bool {
-		return arguments[0] == "/gateway" && !slices.Contains(arguments, "keep-sockets")
+		return arguments[0] == "/gateway" && !slices.Contains(arguments, keepsSockets)
 	})
+}
+
+// KillSockets ends the process that keeps a gateway's sockets.
+func KillSockets(pod *corev1.Pod) error {
+	return kill(pod, func(arguments []string) bool { return slices.Contains(arguments, keepsSockets) })
 }
 
 // kill finds a pod's process by its control group.
