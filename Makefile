@@ -63,6 +63,11 @@ test-e2e: cluster-up images ## Run the whole on the real cluster
 	CGO_ENABLED=0 GOFLAGS= GOWORK=off go -C hack/networkpolicies build -trimpath -o $(CURDIR)/bin/networkpolicies .
 	hack/test-e2e
 
+.PHONY: test-cpu
+test-cpu: cluster-up images ## Scale by CPU on the real cluster, with the real metrics-server
+	hack/metrics-server/metrics-server build
+	TRAINYARD_METRICS_SERVER=built hack/test-e2e -run TestScalesByCPU
+
 ##@ Benchmarks
 
 BENCH_PYTHON := bin/bench-venv/bin/python

@@ -17,11 +17,11 @@ type contract struct {
 	version string
 }
 
-func (v *version) contract() *contract { return &contract{v.signature.outline(), v.model.Version()} }
+func (v *version) contract() *contract { return &contract{v.outline(), v.model.Version()} }
 
 // check returns an error that says how v breaks the contract and what to do.
 func (c *contract) check(v *version) error {
-	if err := c.Admits(v.signature.outline()); err != nil {
+	if err := c.Admits(v.outline()); err != nil {
 		return unfit{fmt.Errorf("version %s does not fit version %s, whose clients it would get: %w; if they know, load it with newContract",
 			v.model.Version(), c.version, err)}
 	}

@@ -23,5 +23,5 @@ func Inspect(dir string) (signature *spec.Signature, parameters int64, err error
 		return nil, 0, errors.Join(err, opened.Close())
 	}
 	defer v.release()
-	return v.signature.outline(), opened.Network.Parameters(), nil
+	return v.outline(), opened.Network.Parameters(), nil
 }
