@@ -553,6 +553,9 @@ const (
 	ReasonStopped = "Stopped"
 	// ReasonGatewayMissing: there is no pod, and no gateway that would start one.
 	ReasonGatewayMissing = "GatewayMissing"
+	// ReasonAPIServerFailing: the API server can't make an object that the service
+	// needs, as when no address is left for a Service.
+	ReasonAPIServerFailing = "APIServerFailing"
 	// ReasonPortsExhausted: the gateway has no ports left.
 	ReasonPortsExhausted = "PortsExhausted"
 	// ReasonServing: the URL answers.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -47,8 +48,10 @@ type child struct {
 	scaled bool
 }
 
-// childrenOf are the service's objects, in the order in which they are made.
-func (r *Reconciler) childrenOf(service *v1alpha1.ModelService, seen observation) ([]child, error) {
+// childrenOf are the service's objects, in the order in which they are made; those
+// of one step at the same time. The Service comes first: a foreign one must not get
+// a slice with the gateway. The pods come last: they mount the ConfigMap.
+func (r *Reconciler) childrenOf(service *v1alpha1.ModelService, seen observation) ([][]child, error) {
 	configMap, err := buildConfigMap(service, servedModel(service, seen.resolution.model, r.Runtime.Registry), seen.resolution.model.Signature)
 	if err != nil {
 		return nil, err
@@ -62,31 +65,49 @@ func (r *Reconciler) childrenOf(service *v1alpha1.ModelService, seen observation
 	if seen.decision.Replicas == 0 && seen.deployment != nil {
 		deployment.since = seen.deployment.ResourceVersion
 	}
-	return []child{
-		{live: &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: configMapName(service), Namespace: service.Namespace}}, desired: configMap},
-		{live: &corev1.Service{ObjectMeta: name}, desired: buildService(service)},
-		{live: &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: sliceName(service), Namespace: service.Namespace}},
-			desired: buildSlice(service, routing.Endpoints(gatewaysOf(seen.gateways), readyCount(seen.pods)))},
-		{live: &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: policyName(service), Namespace: service.Namespace}},
-			desired: buildPolicy(service, r.Runtime.ManagerNamespace)},
-		deployment,
+	return [][]child{
+		{{live: &corev1.Service{ObjectMeta: name}, desired: buildService(service)}},
+		{
+			{live: &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: configMapName(service), Namespace: service.Namespace}}, desired: configMap},
+			{live: &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: sliceName(service), Namespace: service.Namespace}},
+				desired: buildSlice(service, routing.Endpoints(gatewaysOf(seen.gateways), readyCount(seen.pods)))},
+			{live: &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: policyName(service), Namespace: service.Namespace}},
+				desired: buildPolicy(service, r.Runtime.ManagerNamespace)},
+		},
+		{deployment},
 	}, nil
 }
 
 // applyChildren brings the service's objects to what they should be.
 func (r *Reconciler) applyChildren(ctx context.Context, service *v1alpha1.ModelService, seen observation) (obstacle, error) {
-	children, err := r.childrenOf(service, seen)
+	steps, err := r.childrenOf(service, seen)
 	if err != nil {
 		return obstacle{}, err
 	}
-	for _, child := range children {
-		if blocked, err := r.apply(ctx, service, child); err != nil || blocked.reason != "" {
+	for _, step := range steps {
+		if blocked, err := r.applyAll(ctx, service, step); err != nil || blocked.reason != "" {
 			return blocked, err
 		}
 	}
 	for _, optional := range optionalChildren(service, seen) {
-		if err := r.applyOptional(ctx, service, optional); err != nil {
-			return obstacle{}, err
+		if blocked, err := r.applyOptional(ctx, service, optional); err != nil || blocked.reason != "" {
+			return blocked, err
+		}
+	}
+	return obstacle{}, nil
+}
+
+// applyAll applies objects at the same time, and tells of the first obstacle.
+func (r *Reconciler) applyAll(ctx context.Context, service *v1alpha1.ModelService, children []child) (obstacle, error) {
+	obstacles, errs := make([]obstacle, len(children)), make([]error, len(children))
+	var group sync.WaitGroup
+	for i, child := range children {
+		group.Go(func() { obstacles[i], errs[i] = r.apply(ctx, service, child) })
+	}
+	group.Wait()
+	for i := range children {
+		if errs[i] != nil || obstacles[i].reason != "" {
+			return obstacles[i], errs[i]
 		}
 	}
 	return obstacle{}, nil
@@ -109,7 +130,7 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ModelService, 
 	}
 	now := application{wanted: sha256.Sum256(wanted), before: versionOf(child.live)}
 	record, key := r.memory.of(client.ObjectKeyFromObject(service)), kind+"/"+child.live.GetName()
-	if exists && record.applied[key].stands(now.wanted, now.before) {
+	if exists && record.appliedAs(key).stands(now.wanted, now.before) {
 		return obstacle{}, nil
 	}
 	deployment, isDeployment := child.desired.(*appsapply.DeploymentApplyConfiguration)
@@ -117,20 +138,32 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ModelService, 
 		deployment.WithResourceVersion(child.since)
 	}
 	err = r.Client.Apply(ctx, child.desired, client.FieldOwner(v1alpha1.FieldOwner), client.ForceOwnership)
-	switch {
-	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
-		return obstacle{v1alpha1.ReasonForbidden, fmt.Sprintf("the API server refuses an object that the service needs: %v", err)}, nil
-	case err != nil:
-		return obstacle{}, fmt.Errorf("applying %s %s: %w", kind, child.live.GetName(), err)
+	if err != nil {
+		return refusal(nameOf(child.live, r.Client), err)
 	}
 	if now.since, err = versionAfter(child.desired); err != nil {
 		return obstacle{}, fmt.Errorf("applying %s %s: %w", kind, child.live.GetName(), err)
 	}
-	record.applied[key] = now
+	record.setApplied(key, now)
 	if child.scaled && isDeployment && deployment.Generation != nil {
 		record.written = *deployment.Generation
 	}
 	return obstacle{}, nil
+}
+
+// refusal is what a person has to put right before the API server takes an object,
+// if it says so. In a namespace that is being deleted nothing is to be put right.
+func refusal(name string, err error) (obstacle, error) {
+	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
+		return obstacle{v1alpha1.ReasonForbidden, fmt.Sprintf("the API server refuses %s, which the service needs: %v", name, err)}, nil
+	case apierrors.IsInternalError(err):
+		// So it says that its range has no address left for a Service.
+		return obstacle{v1alpha1.ReasonAPIServerFailing, fmt.Sprintf(
+			"the API server can't make %s, which the service needs: %v. It is tried again; if addresses have run out, delete Services that nobody needs, or add a ServiceCIDR", name, err)}, nil
+	}
+	return obstacle{}, fmt.Errorf("applying %s: %w", name, err)
 }
 
 // read fills in the live object. What the cache does not show is looked up at

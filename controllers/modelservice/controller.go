@@ -206,6 +206,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	err = r.bring(ctx, service, &seen)
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return ctrl.Result{}, nil // the service goes, too
+	}
 	if r.asksPods(service, seen) && err == nil {
 		err = r.writeStatus(ctx, service, statusOf(service, seen))
 	}
@@ -249,7 +252,7 @@ func (r *Reconciler) bring(ctx context.Context, service *v1alpha1.ModelService, 
 		return err
 	}
 	r.scale(ctx, service, seen)
-	blocked, err := r.ensurePorts(ctx, service)
+	blocked, err := r.ensurePorts(ctx, service, *seen)
 	if err == nil && blocked.reason == "" {
 		blocked, err = r.applyChildren(ctx, service, *seen)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,7 +99,7 @@ type bench struct {
 	pods      *pods
 	gateways  *gateways
 	followers *followers
-	writes    int
+	writes    atomic.Int64
 	now       time.Time
 	// rounds are those in which pods are to be asked, and when.
 	rounds []round
@@ -120,11 +121,11 @@ func newBench(t *testing.T) *bench {
 	}
 	counting := interceptor.NewClient(server.Client, interceptor.Funcs{
 		Apply: func(ctx context.Context, c client.WithWatch, object runtime.ApplyConfiguration, options ...client.ApplyOption) error {
-			b.writes++
+			b.writes.Add(1)
 			return c.Apply(ctx, object, options...)
 		},
 		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, object client.Object, options ...client.SubResourceUpdateOption) error {
-			b.writes++
+			b.writes.Add(1)
 			return c.SubResource(sub).Update(ctx, object, options...)
 		},
 		List: b.listWithIndices,
@@ -318,12 +319,12 @@ func TestFromWaitingToServing(t *testing.T) {
 		t.Errorf("status is %+v", service.Status)
 	}
 
-	before := b.writes
+	before := b.writes.Load()
 	for range 5 {
 		b.pass()
 	}
-	if b.writes != before {
-		t.Errorf("%d writes although nothing changed", b.writes-before)
+	if b.writes.Load() != before {
+		t.Errorf("%d writes although nothing changed", b.writes.Load()-before)
 	}
 }
 
@@ -392,10 +393,10 @@ func TestAppliesOnce(t *testing.T) {
 	b.createService(v1alpha1.Autoscaling{})
 	b.train(v1alpha1.TrainingJobStatus{Model: published("a")})
 	b.pass()
-	before := b.writes
+	before := b.writes.Load()
 	b.pass()
-	if b.writes != before {
-		t.Errorf("%d writes although nothing changed", b.writes-before)
+	if b.writes.Load() != before {
+		t.Errorf("%d writes although nothing changed", b.writes.Load()-before)
 	}
 }
 

@@ -18,7 +18,8 @@ func turnsOf(before, after v1alpha1.ModelServiceStatus) []story.Turn {
 	var turns []story.Turn
 	was := meta.FindStatusCondition(before.Conditions, v1alpha1.ModelServiceReady)
 	is := meta.FindStatusCondition(after.Conditions, v1alpha1.ModelServiceReady)
-	if is != nil && (was == nil || was.Reason != is.Reason || was.Message != is.Message) {
+	begins := was == nil && is != nil && is.Reason == v1alpha1.ReasonStarting // which applying it says already
+	if is != nil && !begins && (was == nil || was.Reason != is.Reason || was.Message != is.Message) {
 		turns = append(turns, story.Turn{Kind: kindOf(is), Reason: is.Reason, Action: "Serve", Message: is.Message})
 	}
 	if turn, ok := held(before, after, is); ok {

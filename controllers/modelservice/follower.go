@@ -99,9 +99,9 @@ func (r *Reconciler) bringFollower(ctx context.Context, service *v1alpha1.ModelS
 	name := metav1.ObjectMeta{Name: followerName(service), Namespace: service.Namespace}
 	policy, follower := child{live: &networkingv1.NetworkPolicy{ObjectMeta: name}}, child{live: &appsv1.Deployment{ObjectMeta: name}}
 	if at == nil || !followerWanted(service, at) {
-		return obstacle{}, errors.Join(
-			r.applyOptional(ctx, service, optional{follower, false}),
-			r.applyOptional(ctx, service, optional{policy, false}))
+		_, err := r.applyOptional(ctx, service, optional{follower, false})
+		_, also := r.applyOptional(ctx, service, optional{policy, false})
+		return obstacle{}, errors.Join(err, also)
 	}
 	deployment, err := buildFollower(service, at, r.Runtime)
 	if err != nil {

@@ -103,12 +103,12 @@ func TestFollowsAnAddress(t *testing.T) {
 	if pods := len(b.podsOf(v1alpha1.ModelServiceLabel)); pods != 1 {
 		t.Errorf("%d pods have the label that the Service selects by", pods)
 	}
-	before := b.writes
+	before := b.writes.Load()
 	for range 5 {
 		b.pass()
 	}
-	if b.writes != before {
-		t.Errorf("%d writes although nothing changed", b.writes-before)
+	if b.writes.Load() != before {
+		t.Errorf("%d writes although nothing changed", b.writes.Load()-before)
 	}
 
 	// What can't be served leaves the model before, and is said.

@@ -28,8 +28,21 @@ type record struct {
 	// written is the generation that the Deployment had after it was applied
 	// last, with decision's count; zero before.
 	written int64
-	// applied is what each object was last applied as.
-	applied map[string]application
+	// applied is what each object was last applied as, several at the same time.
+	applying sync.Mutex
+	applied  map[string]application
+}
+
+func (r *record) appliedAs(object string) application {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	return r.applied[object]
+}
+
+func (r *record) setApplied(object string, as application) {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	r.applied[object] = as
 }
 
 // of finds or makes the record of a service. Only one pass works on a service

@@ -36,22 +36,20 @@ func optionalChildren(service *v1alpha1.ModelService, seen observation) []option
 	}
 }
 
-// applyOptional makes an object that is wanted, and deletes one that is not. A
-// foreign one under its name is no obstacle: the service answers without it.
-func (r *Reconciler) applyOptional(ctx context.Context, service *v1alpha1.ModelService, o optional) error {
+// applyOptional makes an object that is wanted, and deletes one that is not.
+func (r *Reconciler) applyOptional(ctx context.Context, service *v1alpha1.ModelService, o optional) (obstacle, error) {
 	if o.wanted {
-		_, err := r.apply(ctx, service, o.child)
-		return err
+		return r.apply(ctx, service, o.child)
 	}
 	err := r.Client.Get(ctx, client.ObjectKeyFromObject(o.live), o.live)
 	if err != nil || !metav1.IsControlledBy(o.live, service) || !o.live.GetDeletionTimestamp().IsZero() {
-		return client.IgnoreNotFound(err)
+		return obstacle{}, client.IgnoreNotFound(err)
 	}
 	uid := o.live.GetUID()
 	if err := r.Client.Delete(ctx, o.live, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("deleting %s, which the service doesn't need any more: %w", nameOf(o.live, r.Client), err)
+		return obstacle{}, fmt.Errorf("deleting %s, which the service doesn't need any more: %w", nameOf(o.live, r.Client), err)
 	}
-	return nil
+	return obstacle{}, nil
 }
 
 // buildBudget lets a drain take one pod at a time.

@@ -38,8 +38,9 @@ func claimOf(service *v1alpha1.ModelService) routing.Claim {
 // ensurePorts gives the service ports at the gateway, if it has none or has to
 // leave them to an older service. They are in the status, with the
 // resourceVersion that was read, before anything else tells of them: two
-// managers can't give one service two pairs.
-func (r *Reconciler) ensurePorts(ctx context.Context, service *v1alpha1.ModelService) (obstacle, error) {
+// managers can't give one service two pairs. The rest of the status is written
+// with them, which spares a new service another write.
+func (r *Reconciler) ensurePorts(ctx context.Context, service *v1alpha1.ModelService, seen observation) (obstacle, error) {
 	mine := claimOf(service)
 	same, err := r.claims(ctx, client.MatchingFields{gatewayPortField: strconv.Itoa(int(mine.Ports.HTTP))})
 	if err != nil || routing.Keeps(routing.GatewayRange, mine, same) {
@@ -53,13 +54,9 @@ func (r *Reconciler) ensurePorts(ctx context.Context, service *v1alpha1.ModelSer
 	if err != nil {
 		return obstacle{v1alpha1.ReasonPortsExhausted, err.Error()}, nil
 	}
-	before := service.Status.Gateway
-	service.Status.Gateway = &v1alpha1.GatewayPorts{HTTP: ports.HTTP, GRPC: ports.GRPC}
-	if err := r.Client.Status().Update(ctx, service); err != nil {
-		service.Status.Gateway = before
-		return obstacle{}, fmt.Errorf("writing the gateway's ports into the status of ModelService %s: %w", service.Name, err)
-	}
-	return obstacle{}, nil
+	status := statusOf(service, seen)
+	status.Gateway = &v1alpha1.GatewayPorts{HTTP: ports.HTTP, GRPC: ports.GRPC}
+	return obstacle{}, r.writeStatus(ctx, service, status)
 }
 
 func (r *Reconciler) claims(ctx context.Context, options ...client.ListOption) ([]routing.Claim, error) {

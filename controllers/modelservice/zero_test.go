@@ -122,12 +122,12 @@ func TestToZeroAndBack(t *testing.T) {
 		t.Errorf("at zero the slice shows %+v", slice.Endpoints)
 	}
 	b.pass()
-	before := b.writes
+	before := b.writes.Load()
 	for range 5 {
 		b.pass()
 	}
-	if b.writes != before {
-		t.Errorf("%d writes although nothing changed", b.writes-before)
+	if b.writes.Load() != before {
+		t.Errorf("%d writes although nothing changed", b.writes.Load()-before)
 	}
 
 	b.wake()
@@ -364,7 +364,11 @@ func TestPortsAreKept(t *testing.T) {
 		younger = digits
 	}
 	for _, service := range []*v1alpha1.ModelService{digits, other} {
-		if _, err := b.ensurePorts(t.Context(), service); err != nil {
+		seen, err := b.observe(t.Context(), service)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.ensurePorts(t.Context(), service, seen); err != nil {
 			t.Fatal(err)
 		}
 		if lost := *service.Status.Gateway != first; lost != (service == younger) {

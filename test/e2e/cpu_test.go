@@ -63,8 +63,10 @@ func TestScalesByCPU(t *testing.T) {
 		}
 		if replicas := service.Status.Replicas; replicas == nil || replicas.Ready < 2 || replicas.Reason != "CPU" {
 			var autoscaler autoscalingv2.HorizontalPodAutoscaler
-			err := cluster.Get(ctx, client.ObjectKeyFromObject(service), &autoscaler)
-			return fmt.Errorf("replicas are %+v; the HorizontalPodAutoscaler says %+v, %v", replicas, autoscaler.Status, err)
+			if err := cluster.Get(ctx, client.ObjectKeyFromObject(service), &autoscaler); err != nil {
+				return err
+			}
+			return fmt.Errorf("replicas are %+v; the HorizontalPodAutoscaler says %+v", replicas, autoscaler.Status)
 		}
 		return nil
 	})
