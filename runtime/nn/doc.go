@@ -4,7 +4,8 @@
 // The parts do not know more of each other than they need:
 //
 //   - [Network] is layers with their weights, and nothing else. It answers
-//     through Predict, with a [Workspace] that holds the intermediate results.
+//     through Predict, with a [Workspace] that holds the intermediate results;
+//     one that is Frozen does so faster.
 //   - [Trainer] holds the activations and gradients of one network for batches
 //     up to one size, and computes a [Loss] and its gradients.
 //   - [Optimizer] turns gradients into steps and keeps its state, a list of

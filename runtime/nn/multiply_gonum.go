@@ -2,6 +2,8 @@
 
 package nn
 
+import "gonum.org/v1/gonum/blas/blas32"
+
 // parallelFrom is from how many multiplications on it pays to wake other
 // goroutines: that is some 0.1 ms of one core's work.
 const parallelFrom = 1 << 19
@@ -10,3 +12,11 @@ const parallelFrom = 1 << 19
 // goroutines of its own (and allocates) for every product of more than 3 blocks
 // of 64 x 64; these tiles stay below that.
 func tileOf(_, _, _ int) (tileRows, tileCols int) { return 64, 192 }
+
+// packs: gonum's Gemm copies nothing that a second copy of the weights would
+// spare.
+const packs = false
+
+func multiplyPacked(_ blas32.General, _, _ []float32, _ blas32.General) {
+	panic("nn: no kernel for packed weights")
+}

@@ -119,3 +119,16 @@ func BenchmarkPredict(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkRaw(b *testing.B) {
+	const rows, cols = 64, 784
+	body := raw(make([]byte, 4*rows*cols))
+	b.SetBytes(int64(len(body)))
+	var x []float32
+	for b.Loop() {
+		var err error
+		if x, err = body.appendTo(x[:0], float32s, []int{rows, cols}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -154,3 +154,24 @@ func TestBinaryOutputs(t *testing.T) {
 		}
 	}
 }
+
+// A number that is not finite is found wherever it is, and no other is taken for
+// one: not the largest, nor the smallest.
+func TestFiniteNumbers(t *testing.T) {
+	for _, n := range []int{1, 2, 7, 8, 9, 33} {
+		for at := range n {
+			for _, v := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32} {
+				values := slices.Repeat([]float32{-1.5}, n)
+				values[at] = v
+				var r raw
+				for _, v := range values {
+					r = little.AppendUint32(r, math.Float32bits(v))
+				}
+				got, err := r.appendTo([]float32{1}, float32s, []int{1, n})
+				if odd := v-v != 0; odd != (err != nil) || !odd && !slices.Equal(got[1:], values) {
+					t.Errorf("%v at %d of %d gives %v, %v", v, at, n, got, err)
+				}
+			}
+		}
+	}
+}

@@ -24,6 +24,8 @@ type version struct {
 	signature
 	model   spec.ServedModel
 	network *nn.Network
+	// frozen is the network, as predictions are made with it.
+	frozen *nn.Network
 	// header is the value of versionHeader.
 	header []string
 	// workspaces[i] are for up to 1<<i rows.
@@ -41,7 +43,7 @@ type version struct {
 // newVersion returns a version with one use, the caller's. Closing runs after
 // the last.
 func newVersion(m spec.ServedModel, s signature, n *nn.Network, closing func()) *version {
-	v := &version{signature: s, model: m, network: n, header: []string{m.Version()}, close: closing, executed: func(int) {}}
+	v := &version{signature: s, model: m, network: n, frozen: n.Frozen(), header: []string{m.Version()}, close: closing, executed: func(int) {}}
 	v.uses.Store(1)
 	return v
 }
@@ -116,10 +118,10 @@ func (v *version) appendOutputs(dst []float32, x blas32.General) []float32 {
 	size := bits.Len(uint(x.Rows - 1))
 	w, ok := v.workspaces[size].Get().(*nn.Workspace)
 	if !ok {
-		w = v.network.NewWorkspace(1 << size)
+		w = v.frozen.NewWorkspace(1 << size)
 	}
 	defer v.workspaces[size].Put(w)
-	y := v.network.Predict(x, w)
+	y := v.frozen.Predict(x, w)
 	for i := range y.Rows {
 		dst = append(dst, y.Data[i*y.Stride:i*y.Stride+y.Cols]...)
 	}

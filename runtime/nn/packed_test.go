@@ -1,0 +1,76 @@
+package nn
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"testing"
+)
+
+// frozenPair returns a network, and the same frozen.
+func frozenPair(seed uint64, widths ...int) (plain, frozen *Network) {
+	n := &Network{Inputs: widths[0]}
+	for i, width := range widths[1:] {
+		d := NewDense(widths[i], width, Activation{Kind: ReLU})
+		if i%2 == 1 {
+			d.Bias = nil
+		}
+		n.Layers = append(n.Layers, d)
+	}
+	randomize(n, random(seed))
+	return n, n.Frozen()
+}
+
+// A frozen network predicts what it did before, for every number of rows and
+// outputs: for those that fill a tile or a panel, and those that do not.
+func TestFrozenPredictsTheSame(t *testing.T) {
+	r := random(8)
+	for _, outputs := range []int{1, 2, 15, 16, 17, 40} {
+		plain, frozen := frozenPair(uint64(outputs), 1+r.IntN(70), 1+r.IntN(50), outputs)
+		for rows := 1; rows < 110; rows++ {
+			x := randomMatrix(rows, plain.Inputs, r)
+			want, got := plain.Predict(x, plain.NewWorkspace(rows)), frozen.Predict(x, frozen.NewWorkspace(rows))
+			for i, v := range got.Data {
+				if w := want.Data[i]; math.Abs(float64(v-w)) > 1e-4*max(1, math.Abs(float64(w))) {
+					t.Fatalf("%d rows, %d outputs: number %d is %v, was %v", rows, outputs, i, v, w)
+				}
+			}
+		}
+	}
+}
+
+// The same bits come out however many goroutines compute, and nothing is
+// allocated.
+func TestFrozenIsExact(t *testing.T) {
+	_, n := frozenPair(1, 200, 1030, 500, 10)
+	x, w := randomMatrix(64, 200, random(2)), n.NewWorkspace(64)
+	want := slices.Clone(n.Predict(x, w).Data)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for _, cores := range []int{1, 3} {
+		runtime.GOMAXPROCS(cores)
+		if got := n.Predict(x, w).Data; !slices.Equal(got, want) {
+			t.Errorf("with %d goroutines, other bits come out", cores)
+		}
+	}
+	if allocated := testing.AllocsPerRun(5, func() { n.Predict(x, w) }); allocated != 0 {
+		t.Errorf("Predict allocates %v times", allocated)
+	}
+}
+
+// BenchmarkPredict reports rows a second of a network for one core.
+func BenchmarkPredict(b *testing.B) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	plain, frozen := frozenPair(1, 784, 512, 256, 10)
+	for name, n := range map[string]*Network{"plain": plain, "frozen": frozen} {
+		for _, rows := range []int{2, 4, 16, 64, 256} {
+			b.Run(fmt.Sprintf("%s/%d", name, rows), func(b *testing.B) {
+				x, w := randomMatrix(rows, n.Inputs, random(1)), n.NewWorkspace(rows)
+				for b.Loop() {
+					n.Predict(x, w)
+				}
+				b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+			})
+		}
+	}
+}
