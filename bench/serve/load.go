@@ -39,7 +39,7 @@ if head ~= "0" then
   wrk.headers["Inference-Header-Content-Length"] = head
 end
 if pause > 0 then
-  function delay() return pause end
+  function delay() return math.random(0, 2 * pause) end
 end
 function done(summary, latency)
   local e = summary.errors
@@ -52,7 +52,9 @@ end
 type generator struct {
 	dir         string
 	connections int
-	// pause is between an answer and the connection's next request.
+	// pause is between an answer and the connection's next request, on average.
+	// Were it always the same, connections that met once would ask at the same
+	// moment ever after.
 	pause time.Duration
 }
 

@@ -39,6 +39,7 @@ var cases = []struct {
 	run  func(*bench) error
 }{
 	{"digits-json", (*bench).digitsJSON},
+	{"digits-json-half", (*bench).half},
 	{"digits-grpc", (*bench).digitsGRPC},
 	{"rows64-binary", (*bench).rows64},
 	{"overhead-grpc", (*bench).overhead},

@@ -133,3 +133,25 @@ func freeAddress() string {
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// waited returns for how long threads of the side that could have run have not,
+// since its core was taken.
+func (s *side) waited() (time.Duration, error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.command.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	var total time.Duration
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return 0, err
+		}
+		var ran, waited time.Duration
+		if _, err := fmt.Sscan(string(text), &ran, &waited); err != nil {
+			return 0, err
+		}
+		total += waited
+	}
+	return total, nil
+}

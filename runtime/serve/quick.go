@@ -56,7 +56,8 @@ func (q *quick) Accept() (net.Conn, error) {
 }
 
 // Close implements [net.Listener]. Connections without a request are closed, so
-// that their clients open others, which other servers answer.
+// that their clients open others, which other servers answer; but those of which
+// the first is about to come.
 func (q *quick) Close() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -65,7 +66,7 @@ func (q *quick) Close() error {
 	}
 	close(q.closed)
 	for c := range q.open {
-		c.endIfIdle()
+		c.leave()
 	}
 	return q.Listener.Close()
 }

@@ -37,7 +37,8 @@ type connection struct {
 
 // States of a connection.
 const (
-	idle int32 = iota
+	fresh int32 = iota // nothing was asked yet
+	idle
 	busy
 	ended // because the server stops
 )
@@ -78,9 +79,17 @@ func (c *connection) CloseWrite() error {
 	return nil
 }
 
-func (c *connection) endIfIdle() {
+// grace is how long a stopping server waits for the first request on a connection.
+// A client that has just connected is sending it: cut off, it would not know
+// whether it was processed.
+const grace = time.Second
+
+// leave ends the connection, if nobody is about to ask.
+func (c *connection) leave() {
 	if c.state.CompareAndSwap(idle, ended) {
 		_ = c.Close()
+	} else if c.state.Load() == fresh {
+		_ = c.SetReadDeadline(time.Now().Add(grace)) // it ends in any case
 	}
 }
 
@@ -96,8 +105,7 @@ func (c *connection) serve() {
 			c.forget()
 		}
 	}()
-	// A connection that the shutdown did not see yet sees the shutdown.
-	for first := true; !c.quick.isClosed() && c.await(first); first = false {
+	for first := true; c.await(first); first = false {
 		h, ok := parseHead(c.read)
 		if !ok || !c.quick.takes(&h) {
 			kept = c.handOn()
@@ -147,11 +155,21 @@ func (c *connection) await(first bool) bool {
 		if first {
 			limit = c.quick.options.ReadHeaderTimeout
 		}
-		if c.reading.move(time.Now(), limit) != nil || c.more() != nil {
+		if c.reading.move(time.Now(), limit) != nil {
 			return false
 		}
 	}
-	return c.state.CompareAndSwap(idle, busy)
+	// A connection that the shutdown did not see yet sees the shutdown.
+	if c.quick.isClosed() {
+		if !first {
+			return false
+		}
+		c.leave()
+	}
+	if len(c.read) == 0 && c.more() != nil {
+		return false
+	}
+	return c.state.CompareAndSwap(idle, busy) || c.state.CompareAndSwap(fresh, busy)
 }
 
 // grow makes room, and returns what is free of it.
