@@ -151,9 +151,9 @@ type csvColumns struct {
 
 // run is columns that stand side by side in the text and in a row of the table.
 type run struct {
-	width     int
-	slot      int  // of the first one in a row of the table, or aText
-	delimiter byte // behind each of them
+	width int
+	slot  int  // of the first one in a row of the table, or aText
+	isEnd bool // of the row
 }
 
 // aText stands for a column that is not read as a number.
@@ -176,14 +176,13 @@ func (t *table) runs(width int) []run {
 	}
 	var runs []run
 	for i := range width {
-		r := run{width: 1, slot: slices.Index(slots, i), delimiter: ','}
-		if i == width-1 {
-			r.delimiter = '\n'
-		} else if n := len(runs) - 1; n >= 0 && runs[n].follows(r.slot) {
+		slot, isEnd := slices.Index(slots, i), i == width-1
+		if n := len(runs) - 1; n >= 0 && runs[n].follows(slot) {
 			runs[n].width++
+			runs[n].isEnd = isEnd
 			continue
 		}
-		runs = append(runs, r)
+		runs = append(runs, run{width: 1, slot: slot, isEnd: isEnd})
 	}
 	return runs
 }
@@ -238,9 +237,9 @@ func (c *csvColumns) addPlain(text string, at, line int) (next int, err error) {
 	for _, r := range c.runs {
 		var ok bool
 		if r.slot != aText {
-			next, ok = readDecimals(text, at, r.delimiter, row[r.slot:r.slot+r.width])
+			next, ok = readDecimals(text, at, r.isEnd, row[r.slot:r.slot+r.width])
 		} else {
-			next, ok = endOfCell(text, at, r.delimiter)
+			next, ok = endOfCell(text, at, delimiter(r.isEnd))
 			next++
 		}
 		if !ok {
@@ -261,6 +260,14 @@ func (c *csvColumns) addPlain(text string, at, line int) (next int, err error) {
 	}
 	t.values.tail = t.values.tail[:start+width]
 	return at, t.addLabel(label, line)
+}
+
+// delimiter is the byte behind a cell.
+func delimiter(isEnd bool) byte {
+	if isEnd {
+		return '\n'
+	}
+	return ','
 }
 
 // endOfCell returns where the cell that starts there ends, if it ends with that

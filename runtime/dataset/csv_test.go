@@ -118,21 +118,25 @@ func checkDecimal(t *testing.T, text string) {
 	if strings.ContainsAny(text, ",\n") {
 		return
 	}
-	const before, behind = "7,-88888.88,9.99,", "1.5,-2.25\n3,4.125"
-	for _, delimiter := range []byte(",\n") {
-		line := before + text + string(delimiter) + behind
-		v := make([]float32, 1)
-		next, ok := readDecimals(line, len(before), delimiter, v)
+	const before, between, behind = "7,-88888.88,9.99,1,", ",1.5,-2.25,3.125,", "1.5,-2.25\n3,4.125"
+	for _, isEnd := range []bool{false, true} {
+		line := before + text + between + text + string(delimiter(isEnd)) + behind
+		v := make([]float32, 5)
+		next, ok := readDecimals(line, len(before), isEnd, v)
 		if !ok {
 			continue
 		}
-		if next != len(before)+len(text)+1 {
-			t.Fatalf("what is behind %q starts at %d", text, next-len(before))
+		if want := len(line) - len(behind); next != want {
+			t.Fatalf("in %q, the next cell starts at %d, not %d", line, next, want)
 		}
-		if delimiter == '\n' {
-			text = strings.TrimSuffix(text, "\r")
+		if !slices.Equal(v[1:4], []float32{1.5, -2.25, 3.125}) {
+			t.Fatalf("%q gave %v", line, v)
 		}
 		checkBits(t, text, v[0])
+		if isEnd {
+			text = strings.TrimSuffix(text, "\r")
+		}
+		checkBits(t, text, v[4])
 	}
 }
 

@@ -20,34 +20,42 @@ const (
 )
 
 // readDecimals reads as many numbers as v has room for, which follow each other
-// from there on, each with the delimiter (a comma or a line end) behind it. It
-// returns where the next cell starts. It gives the bits that strconv gives. It is
-// not ok if one of them is not, or may not be, a decimal.
-func readDecimals(text string, at int, delimiter byte, v []float32) (next int, ok bool) {
+// from there on: each with a comma behind it, but the last one with a line end if
+// it is the last of its row. It returns where the next cell starts. It gives the
+// bits that strconv gives. It is not ok if one of them is not, or may not be, a
+// decimal.
+func readDecimals(text string, at int, isEnd bool, v []float32) (next int, ok bool) {
 	for {
-		n, next := usualDecimals(text, at, ones*uint64(delimiter), v)
+		n, next := usualDecimals(text, at, isEnd, v)
 		if n == len(v) {
 			return next, true
 		}
 		var end int
-		if v[n], end, ok = longDecimal(text, next, delimiter); !ok {
+		if v[n], end, ok = longDecimal(text, next, delimiter(isEnd && n == len(v)-1)); !ok {
 			return 0, false
 		}
 		at, v = end+1, v[n+1:]
+		if len(v) == 0 {
+			return at, true
+		}
 	}
 }
 
-// usualDecimals is readDecimals up to the first number that is not a decimal of
-// a usual length. It returns how many it has read, and where the next cell starts.
-// The delimiter is a byte, eight times.
+// usualDecimals is readDecimals up to the first number that is not a decimal of up
+// to 8 digits, or that is close to the text's beginning or end. It returns how
+// many it has read, and where the next cell starts.
 //
-// Nearly all numbers of nearly all tables have up to 8 digits. Those are read
-// without looking at single bytes, and without jumps that depend on the number,
-// which processors would guess wrong: find the delimiter, take the 8 bytes before
-// it, push what is before the point over the point, and turn 8 digits into an
-// integer with two multiplications.
-func usualDecimals(text string, at int, delimiter uint64, v []float32) (n, next int) {
+// Nearly all numbers of nearly all tables are such. They are read without looking
+// at single bytes, and without jumps that depend on the number, which processors
+// would guess wrong: find the delimiter, take the 8 bytes before it, push what is
+// before the point over the point, and turn 8 digits into an integer with two
+// multiplications.
+func usualDecimals(text string, at int, isEnd bool, v []float32) (n, next int) {
+	delimiter := uint64(',' * ones)
 	for ; n < len(v) && at >= around && at+around <= len(text); n++ {
+		if isEnd && n == len(v)-1 {
+			delimiter = '\n' * ones
+		}
 		window := text[at-around : at+around]
 		end, length := find(word(window, around), delimiter), 0
 		if end == 0 {
