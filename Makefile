@@ -98,7 +98,7 @@ bench-kwok: prerequisites ## Measure the operator with 500 TrainingJobs and 1,00
 
 .PHONY: soak
 soak: cluster-up images ## Let ModelServices go to zero and back 200 times under a client that counts
-	TRAINYARD_CYCLES=200 TRAINYARD_SERVICES=8 hack/test-e2e -run TestFromZero -parallel=9 -timeout=60m
+	TRAINYARD_CYCLES=200 TRAINYARD_SERVICES=4 hack/test-e2e -run TestFromZero -parallel=5 -timeout=60m
 
 # A peer that cannot be installed is not measured, and the output says so.
 bin/bench-venv/ready: bench/train/requirements.txt bench/train/requirements-torch.txt

@@ -2,11 +2,9 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"slices"
 	"strconv"
 	"testing"
@@ -202,13 +200,8 @@ func TestKilledGateway(t *testing.T) {
 // heldBy is how many requests of a service a gateway holds.
 func heldBy(t *testing.T, pod corev1.Pod, service *v1alpha1.ModelService) int {
 	t.Helper()
-	response, err := http.Get("http://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(routing.ReportPort)) + "/report")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = response.Body.Close() }()
 	var report routing.Report
-	if err := json.NewDecoder(response.Body).Decode(&report); err != nil {
+	if err := readJSON(net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(routing.ReportPort))+"/report", &report); err != nil {
 		t.Fatal(err)
 	}
 	for _, load := range report.Services {

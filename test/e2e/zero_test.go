@@ -104,22 +104,33 @@ func noPods(t *testing.T, service *v1alpha1.ModelService) {
 	})
 }
 
-// processed adds up what the pods that there are say they have answered, by
-// pod. What pods said that are gone since stays.
-func processed(t *testing.T, service *v1alpha1.ModelService, so map[types.UID]int64) map[types.UID]int64 {
+// processed notes what the pods that there are say they have answered, by pod.
+// What pods said that are gone since stays.
+func processed(t *testing.T, service *v1alpha1.ModelService, so map[types.UID]int64) {
 	t.Helper()
+	var mutex sync.Mutex
+	var group sync.WaitGroup
 	for _, pod := range podsOf(t, modelServicePods(service), service.Namespace) {
-		response, err := http.Get("http://" + net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(spec.OperationsPort)) + "/stats")
-		if err != nil {
-			continue
-		}
-		var stats spec.Stats
-		err = json.NewDecoder(response.Body).Decode(&stats)
-		if err := errors.Join(err, response.Body.Close()); err == nil {
-			so[pod.UID] = stats.Requests
-		}
+		// One that has ended, and is not gone yet, is not to keep the others waiting.
+		group.Go(func() {
+			var stats spec.Stats
+			if err := readJSON(net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(spec.OperationsPort))+"/stats", &stats); err == nil {
+				mutex.Lock()
+				defer mutex.Unlock()
+				so[pod.UID] = stats.Requests
+			}
+		})
 	}
-	return so
+	group.Wait()
+}
+
+func readJSON(address string, into any) error {
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get("http://" + address)
+	if err != nil {
+		return err
+	}
+	return errors.Join(json.NewDecoder(response.Body).Decode(into), response.Body.Close())
 }
 
 // TestFromZero lets services go to zero and wakes each with twenty requests in a
@@ -159,24 +170,43 @@ func toZeroAndBack(t *testing.T, service *v1alpha1.ModelService, cycles int) {
 		if cycle%4 == 0 {
 			noPods(t, service)
 		}
-		burst, cancel := context.WithTimeout(t.Context(), time.Second)
-		probe.Run(burst, 20)
-		cancel()
-		answered = processed(t, service, answered)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			burst, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			probe.Run(burst, 20)
+		}()
+		// A pod that is being stopped waits for three seconds without a request, so
+		// the last that it answers is seen.
+		looking := time.NewTicker(500 * time.Millisecond)
+		for over := false; !over; {
+			select {
+			case <-ended:
+				over = true
+			case <-looking.C:
+			}
+			processed(t, service, answered)
+		}
+		looking.Stop()
 		if count := probe.Count(); count.Failed > 0 {
 			t.Fatalf("cycle %d: %d of %d requests failed: %q", cycle, count.Failed, count.Sent, count.Failures)
 		}
 	}
 	count := probe.Count()
-	total := int64(0)
-	for _, requests := range answered {
-		total += requests
-	}
-	if count.Answered != count.Sent || total > int64(count.Sent) {
-		t.Errorf("%d requests were sent, %d answered, and pods answered %d", count.Sent, count.Answered, total)
+	if count.Answered != count.Sent || total(answered) != int64(count.Sent) {
+		t.Errorf("%d requests were sent, %d answered, and pods answered %d", count.Sent, count.Answered, total(answered))
 	}
 	t.Logf("%d requests in %d cycles: %d answered, %d lost, the slowest after %s; %d pods tell of %d",
-		count.Sent, cycles, count.Answered, count.Failed, prober.Percentile(count.Took, 1).Round(time.Millisecond), len(answered), total)
+		count.Sent, cycles, count.Answered, count.Failed, prober.Percentile(count.Took, 1).Round(time.Millisecond), len(answered), total(answered))
+}
+
+func total(answered map[types.UID]int64) int64 {
+	sum := int64(0)
+	for _, requests := range answered {
+		sum += requests
+	}
+	return sum
 }
 
 // TestStoppedIsRefused parks a service: whoever asks is told so, and nothing is
