@@ -54,6 +54,8 @@ type Service struct {
 	// Now is the clock.
 	Now func() time.Time
 	Log *slog.Logger
+
+	limits limits
 }
 
 // Handler serves GET /token.
@@ -78,9 +80,12 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if refused != nil {
-		s.Log.Info("a token is refused", "reason", refused.message, "status", refused.status)
-		if refused.status == http.StatusUnauthorized {
+		s.tell(sourceOf(r), refused, now)
+		switch refused.status {
+		case http.StatusUnauthorized:
 			w.Header().Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q", s.Issuer.Service))
+		case http.StatusTooManyRequests:
+			w.Header().Set("Retry-After", "1")
 		}
 		w.WriteHeader(refused.status)
 		// That a client has left is no concern of ours.
@@ -88,6 +93,15 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = json.NewEncoder(w).Encode(response{Token: token, AccessToken: token, ExpiresIn: int(Lifetime.Seconds()), IssuedAt: now.UTC()})
+}
+
+// tell logs a refusal; of those of one source, one a minute for people to see.
+func (s *Service) tell(from string, refused *refusal, now time.Time) {
+	if count := s.limits.refuses(from, now); count > 0 {
+		s.Log.Info("a token is refused", "from", from, "reason", refused.message, "status", refused.status, "refusals", count)
+		return
+	}
+	s.Log.Debug("a token is refused", "from", from, "reason", refused.message, "status", refused.status)
 }
 
 // refusal is the answer to who gets no token. Its JSON is that of registries.
@@ -107,6 +121,9 @@ func refusef(status int, code, format string, args ...any) *refusal {
 
 // issue makes the token that a request asks for.
 func (s *Service) issue(r *http.Request, now time.Time) (string, *refusal) {
+	if from := sourceOf(r); !s.limits.allows(from, now) {
+		return "", refusef(http.StatusTooManyRequests, "TOOMANYREQUESTS", "%s asks for more than %d tokens a second; ask again later", from, perSecond)
+	}
 	query := r.URL.Query()
 	if service := query.Get("service"); service != "" && service != s.Issuer.Service {
 		return "", refusef(http.StatusBadRequest, "UNSUPPORTED", "tokens are issued here for %s, not for %.200q", s.Issuer.Service, service)

@@ -49,8 +49,9 @@ type child struct {
 }
 
 // childrenOf are the service's objects, in the order in which they are made; those
-// of one step at the same time. The Service comes first: a foreign one must not get
-// a slice with the gateway. The pods come last: they mount the ConfigMap.
+// of one step at the same time. Pods need their ConfigMap and are never without
+// their policy. The slice comes last: by it the gateway gets the requests of a
+// Service and scales a Deployment, which must be known to be ours.
 func (r *Reconciler) childrenOf(service *v1alpha1.ModelService, seen observation) ([][]child, error) {
 	configMap, err := buildConfigMap(service, servedModel(service, seen.resolution.model, r.Runtime.Registry), seen.resolution.model.Signature)
 	if err != nil {
@@ -66,15 +67,15 @@ func (r *Reconciler) childrenOf(service *v1alpha1.ModelService, seen observation
 		deployment.since = seen.deployment.ResourceVersion
 	}
 	return [][]child{
-		{{live: &corev1.Service{ObjectMeta: name}, desired: buildService(service)}},
 		{
+			{live: &corev1.Service{ObjectMeta: name}, desired: buildService(service)},
 			{live: &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: configMapName(service), Namespace: service.Namespace}}, desired: configMap},
-			{live: &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: sliceName(service), Namespace: service.Namespace}},
-				desired: buildSlice(service, routing.Endpoints(gatewaysOf(seen.gateways), readyCount(seen.pods)))},
 			{live: &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: policyName(service), Namespace: service.Namespace}},
 				desired: buildPolicy(service, r.Runtime.ManagerNamespace)},
 		},
 		{deployment},
+		{{live: &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: sliceName(service), Namespace: service.Namespace}},
+			desired: buildSlice(service, routing.Endpoints(gatewaysOf(seen.gateways), readyCount(seen.pods)))}},
 	}, nil
 }
 

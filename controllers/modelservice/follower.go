@@ -201,6 +201,17 @@ func followerPod(service *v1alpha1.ModelService, at *address, runtime Runtime) (
 			// It isn't there while the service has no model.
 			coreapply.Volume().WithName("config").WithConfigMap(
 				coreapply.ConfigMapVolumeSource().WithName(configMapName(service)).WithOptional(true)),
-			coreapply.Volume().WithName("cache").WithEmptyDir(coreapply.EmptyDirVolumeSource()))
+			coreapply.Volume().WithName("cache").WithEmptyDir(followerCache(at)))
 	return pod, nil
+}
+
+// followerCache is where a follower opens what it finds, one model at a time. An
+// ONNX file has 2 GiB at most, so what goes on and on at an address ends there
+// before the node's disk is full. What a tag names may be of any size.
+func followerCache(at *address) *coreapply.EmptyDirVolumeSourceApplyConfiguration {
+	cache := coreapply.EmptyDirVolumeSource()
+	if at.what.Tag == "" {
+		cache.WithSizeLimit(resource.MustParse("3Gi"))
+	}
+	return cache
 }

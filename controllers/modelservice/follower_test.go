@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -83,6 +84,9 @@ func TestFollowsAnAddress(t *testing.T) {
 	})
 	b.expect(b.pass(), v1alpha1.ModelServiceReady, metav1.ConditionFalse, v1alpha1.ReasonLooking, "waiting for a pod that looks at s3://models/digits.onnx at minio:9000")
 	pod := b.startFollower()
+	if !slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.EmptyDir != nil && v.EmptyDir.SizeLimit.String() == "3Gi" }) {
+		t.Error("what is at the address may fill the node's disk")
+	}
 	b.expect(b.pass(), v1alpha1.ModelServiceReady, metav1.ConditionFalse, v1alpha1.ReasonLooking, "waiting for pod "+pod.Name)
 	b.followers.told = spec.Followed{Failure: &spec.Failure{Reason: spec.ReasonSourceRefused, Message: "there is no object"}}
 	b.expect(b.pass(), v1alpha1.ModelServiceReady, metav1.ConditionFalse, spec.ReasonSourceRefused, "there is no object")

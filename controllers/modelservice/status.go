@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -282,28 +283,55 @@ func podFailure(o observation) string {
 func refusedPods(deployment *appsv1.Deployment) string {
 	for _, condition := range deployment.Status.Conditions {
 		if condition.Type == appsv1.DeploymentReplicaFailure && condition.Status == corev1.ConditionTrue {
-			return "pods can't be created: " + condition.Message
+			return "pods can't be created: " + condition.Message + ". It is tried again; if it is a quota, raise it, or ask for less in spec.resources or spec.autoscaling"
 		}
 	}
 	return ""
 }
 
+// troubleOf says what keeps a pod from running, and what to do about it. While the
+// same goes wrong again and again, it is the same text.
 func troubleOf(pod *corev1.Pod) string {
-	for _, status := range pod.Status.ContainerStatuses {
-		waiting := status.State.Waiting
-		if waiting == nil || waiting.Reason == "ContainerCreating" || waiting.Reason == "PodInitializing" {
-			continue
+	for i := range pod.Status.ContainerStatuses {
+		if message := containerTrouble(pod, &pod.Status.ContainerStatuses[i]); message != "" {
+			return fmt.Sprintf("pod %s: %s", pod.Name, message)
 		}
-		message := fmt.Sprintf("pod %s: %s: %s", pod.Name, waiting.Reason, waiting.Message)
-		if last := status.LastTerminationState.Terminated; last != nil {
-			message += fmt.Sprintf(" (it ended with exit code %d, %s)", last.ExitCode, last.Reason)
-		}
-		return message
 	}
 	for _, condition := range pod.Status.Conditions {
 		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
-			return fmt.Sprintf("pod %s can't be scheduled: %s", pod.Name, condition.Message)
+			return fmt.Sprintf("pod %s can't be scheduled: %s It starts when there is room; else change what spec.resources and spec.podTemplate ask for",
+				pod.Name, sentence(condition.Message))
 		}
 	}
 	return ""
+}
+
+// containerTrouble is what the kubelet says of a container.
+func containerTrouble(pod *corev1.Pod, status *corev1.ContainerStatus) string {
+	waiting, last := status.State.Waiting, status.LastTerminationState.Terminated
+	switch {
+	case waiting != nil && slices.Contains([]string{"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}, waiting.Reason):
+		return imageTrouble(waiting) + " See to the image that the manager's --runtime-image names, or give credentials for it in spec.podTemplate.imagePullSecrets"
+	case last != nil && !status.Ready:
+		return fmt.Sprintf("CrashLoopBackOff: its container ended with exit code %d, %s. Why, tells: kubectl logs --previous %s --namespace %s",
+			last.ExitCode, last.Reason, pod.Name, pod.Namespace)
+	case waiting == nil || waiting.Reason == "ContainerCreating" || waiting.Reason == "PodInitializing":
+		return ""
+	}
+	return waiting.Reason + ": " + waiting.Message
+}
+
+// imageTrouble is one text for a pull that failed and for the pause before the
+// next, between which the kubelet goes to and fro.
+func imageTrouble(waiting *corev1.ContainerStateWaiting) string {
+	const failed = "ErrImagePull"
+	if _, why, ok := strings.Cut(waiting.Message, failed+": "); ok && waiting.Reason == "ImagePullBackOff" {
+		return failed + ": " + sentence(why)
+	}
+	return waiting.Reason + ": " + sentence(waiting.Message)
+}
+
+// sentence ends a text of somebody else, so that another can follow.
+func sentence(text string) string {
+	return strings.TrimRight(strings.TrimSpace(text), ".") + "."
 }
