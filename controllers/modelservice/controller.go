@@ -38,10 +38,6 @@ import (
 // samplePeriod is how often pods are asked for their load.
 const samplePeriod = 2 * time.Second
 
-// workers are how many passes are made at a time. They wait for nobody but the API
-// server: with more of them it gets no more done, and is slower to each.
-const workers = 2
-
 // Runtime says what server pods run.
 type Runtime struct {
 	// Image holds the server.
@@ -145,7 +141,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.servicesOfPod)).
 		Watches(&v1alpha1.TrainingJob{}, handler.EnqueueRequestsFromMapFunc(r.followersOf)).
 		WatchesRawSource(r.polls).
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
 		Complete(r)
 }
 
