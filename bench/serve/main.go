@@ -44,6 +44,7 @@ var cases = []struct {
 	{"rows64-binary", (*bench).rows64},
 	{"overhead-grpc", (*bench).overhead},
 	{"batching", (*bench).batching},
+	{"swap", (*bench).swap},
 	{"start", (*bench).start},
 	{"memory", (*bench).memory},
 	{"connections", (*bench).connections},

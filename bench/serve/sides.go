@@ -125,6 +125,25 @@ func (s *side) check(model string, body []byte) error {
 	return nil
 }
 
+// load has the side serve a model in the place of its versions, and returns when
+// it does.
+func (s *side) load(m spec.ServedModel) error {
+	body, err := json.Marshal(spec.LoadRequest{ServedModel: m})
+	if err != nil {
+		return err
+	}
+	response, err := http.Post("http://"+s.operations+"/v2/repository/models/"+m.Name+"/load", "application/json", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("loading %s: %s: %s", m.Digest, response.Status, answer)
+	}
+	return err
+}
+
 func freeAddress() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

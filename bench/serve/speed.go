@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,6 +87,45 @@ func (b *bench) ofPeer(name string, m *served, ask func(*side) (load, error)) (l
 	}
 	defer s.stop()
 	return ask(s)
+}
+
+// swap: other versions take the place of one another while clients ask as fast as
+// they can. A request that fails fails the measurement.
+func (b *bench) swap() error {
+	m := b.models["digits"]
+	other, err := b.registry.push(context.Background(), filepath.Join(b.dir, "digits-2"), "digits-2", []int{m.inputs, 64, 32, 10})
+	if err != nil {
+		return err
+	}
+	s, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	swaps, swapped := 0, make(chan error, 1)
+	go func() {
+		for ctx.Err() == nil {
+			next := other.ServedModel
+			if swaps%2 == 1 {
+				next = m.ServedModel
+			}
+			next.Name = m.Name
+			if err := s.load(next); err != nil {
+				swapped <- err
+				return
+			}
+			swaps++
+		}
+		swapped <- nil
+	}()
+	asked, err := generator{b.dir, clients, 0}.post(s.infer(m.Name), jsonRequest(m.inputs), 0)
+	cancel()
+	if err := errors.Join(err, <-swapped); err != nil {
+		return err
+	}
+	fmt.Printf("BENCH serve/swap ours=%s swaps=%d failed=0\n", asked, swaps)
+	return nil
 }
 
 // digitsGRPC: the same over gRPC with raw contents, beside our own JSON.
