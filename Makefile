@@ -44,7 +44,7 @@ verify: generate ## Regenerate, vet and lint; fail on any difference
 	@test -z "$$(git ls-files --others --exclude-standard -- api config runtime/spec)" || (echo 'generated files are not committed:' >&2; git ls-files --others --exclude-standard -- api config runtime/spec >&2; exit 1)
 
 .PHONY: test
-test: test-unit test-e2e ## Run every test: units, controllers against a real API server, the whole on a real cluster
+test: test-unit test-e2e ## Run the tests: units, controllers against a real API server, the whole on a real cluster
 
 .PHONY: prerequisites
 prerequisites:
