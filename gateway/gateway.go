@@ -118,7 +118,7 @@ func New(options Options, wake Wake) *Gateway {
 // Synced tells the gateway that it was told of every service there is. Before,
 // it is not ready.
 func (g *Gateway) Synced() {
-	g.listeners.forget()
+	g.options.Sockets.Forget()
 	g.synced.Store(true)
 }
 

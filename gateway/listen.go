@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 )
@@ -56,12 +54,17 @@ func (g *Gateway) server(handler http.Handler, protocols *http.Protocols) *http.
 	}
 }
 
-// Sockets opens the ports that the gateway listens on.
+// Sockets are the ports that the gateway listens on. Another process may have them
+// in common with this one.
 type Sockets interface {
-	// Listen opens a port, or takes it over as it is if it was kept open.
+	// Listen opens a port, or takes it over as it is.
 	Listen(ctx context.Context, port int32) (net.Listener, error)
-	// Only closes what is kept open but for these ports.
-	Only(ctx context.Context, ports []int32) error
+	// Close closes a port for the other process, too.
+	Close(port int32)
+	// Forget closes what was taken over and was not listened on by now.
+	Forget()
+	// Resign leaves all ports to the other process.
+	Resign()
 }
 
 // listeners are the ports that are open.
@@ -98,27 +101,6 @@ func (l *listeners) close(port int32) {
 	if listener := l.byPort[port]; listener != nil {
 		_ = listener.Close()
 		delete(l.byPort, port)
-		l.keepOnly(slices.Collect(maps.Keys(l.byPort)))
-	}
-}
-
-// forget closes what a gateway before this one had open and this one hasn't.
-func (l *listeners) forget() {
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	l.keepOnly(slices.Collect(maps.Keys(l.byPort)))
-}
-
-// keepNone lets go of all ports: from now on they are open for as long as this
-// process has them open.
-func (l *listeners) keepNone() {
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	l.keepOnly(nil)
-}
-
-func (l *listeners) keepOnly(ports []int32) {
-	if err := l.sockets.Only(context.Background(), ports); err != nil {
-		l.log.Warn("ports that nobody needs may stay open", "reason", err)
+		l.sockets.Close(port)
 	}
 }

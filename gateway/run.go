@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"time"
 
-	"trainyard.dev/trainyard/gateway/sockets"
+	"trainyard.dev/trainyard/gateway/pair"
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
@@ -28,7 +28,7 @@ type Stopping struct {
 func Defaults() Options {
 	return Options{
 		Log:         slog.Default(),
-		Sockets:     sockets.Own{},
+		Sockets:     pair.Alone{},
 		Requests:    10_000,
 		Bytes:       256 << 20,
 		BodyBytes:   16 << 20,
@@ -45,11 +45,10 @@ func Defaults() Options {
 	}
 }
 
-// Operations answers /healthz and /readyz for the kubelet, /report for the
-// operator, and /metrics.
+// Operations answers /readyz for the kubelet, /report for the operator, and
+// /metrics.
 func (g *Gateway) Operations() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !g.synced.Load() || g.stopping.Load() {
 			http.Error(w, "not ready: starting or stopping", http.StatusServiceUnavailable)
@@ -78,7 +77,7 @@ func (g *Gateway) Run(ctx context.Context, operations net.Listener) error {
 	g.options.Log.Info("stopping")
 	g.stopping.Store(true)
 	g.awaitQuiet(time.Now())
-	g.listeners.keepNone()
+	g.options.Sockets.Resign()
 	bounded, cancel := context.WithTimeout(context.Background(), g.options.Stop.Shutdown)
 	defer cancel()
 	failed := make(chan error, 2)

@@ -25,7 +25,8 @@ const (
 	managerMetrics    = "127.0.0.1:8180"
 	managerProbes     = "127.0.0.1:8181"
 	managerProfiles   = "127.0.0.1:8182"
-	gatewayOperations = "127.0.0.1:8183"
+	gatewayOperations = "127.0.0.1:" + gatewayPort
+	gatewayPort       = "8183"
 )
 
 // manager is the running operator.
@@ -53,7 +54,8 @@ func (b *bench) startOperator() error {
 		return err
 	}
 	b.manager = &manager{pid}
-	_, err = b.start("gateway", filepath.Join(b.operator, "gateway"), []string{"KUBECONFIG=" + gateways}, "--operations-listen="+gatewayOperations)
+	_, err = b.start("gateway", filepath.Join(b.operator, "gateway"), []string{"KUBECONFIG=" + gateways},
+		"--operations-port="+gatewayPort, "--alive-listen=127.0.0.1:0")
 	if err != nil {
 		return err
 	}

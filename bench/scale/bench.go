@@ -157,12 +157,12 @@ func isReady(pod *corev1.Pod) bool {
 	})
 }
 
-// restarts counts how often a pod's only container was started again.
-func restarts(pod *corev1.Pod) int32 {
-	if len(pod.Status.ContainerStatuses) == 0 {
-		return 0
+// restarts counts how often containers of a pod were started again.
+func restarts(pod *corev1.Pod) (count int32) {
+	for _, status := range pod.Status.ContainerStatuses {
+		count += status.RestartCount
 	}
-	return pod.Status.ContainerStatuses[0].RestartCount
+	return count
 }
 
 // none is an autoscaling that has no pods after two seconds of nothing.

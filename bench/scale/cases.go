@@ -268,7 +268,7 @@ func killed(ctx context.Context, b *bench) error {
 	at := time.Now()
 	hand := before.Count()
 	group.Go(func() { after.Run(second, rate) })
-	err = b.until(ctx, "the gateway to be ready again", time.Minute, func(ctx context.Context) (bool, error) {
+	err = b.until(ctx, "the gateway that was killed to be there again", time.Minute, func(ctx context.Context) (bool, error) {
 		pod := victim.DeepCopy()
 		err := b.Get(ctx, client.ObjectKeyFromObject(pod), pod)
 		return restarts(pod) > restarts(&victim) && isReady(pod), err
@@ -281,7 +281,7 @@ func killed(ctx context.Context, b *bench) error {
 	}
 	of, later := before.Count(), after.Count()
 	report("killed", "errors at most those in flight, recovered within 5 s", fmt.Sprintf(
-		"%d of %d in flight failed; of %d that came later %d failed, the slowest took %s; the gateway was ready again after %s (restart %d)",
+		"%d of %d in flight failed; of %d that came later %d failed, the slowest took %s; what was killed was there again after %s (restart %d)",
 		of.Failed, hand.Sent-hand.Answered, later.Sent, later.Failed, seconds(prober.Percentile(later.Took, 1)), seconds(ready), restarts(&victim)+1))
 	return b.remove(ctx, service)
 }

@@ -1,6 +1,6 @@
 // Command gateway holds requests for ModelServices that have no pods, wakes
-// these, and forwards the requests as soon as a pod answers. As gateway
-// keep-sockets it keeps the listening sockets of another that may be killed.
+// these, and forwards the requests as soon as a pod answers. With --pair, two of
+// them in one pod share their ports: one serves, and when it ends, the other does.
 package main
 
 import (
@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/pflag"
@@ -20,7 +22,7 @@ import (
 	"trainyard.dev/trainyard/controllers/routing"
 	"trainyard.dev/trainyard/gateway"
 	"trainyard.dev/trainyard/gateway/cluster"
-	"trainyard.dev/trainyard/gateway/sockets"
+	"trainyard.dev/trainyard/gateway/pair"
 )
 
 func main() {
@@ -32,15 +34,19 @@ func main() {
 
 func run() error {
 	options := gateway.Defaults()
-	operations := pflag.String("operations-listen", fmt.Sprintf(":%d", routing.ReportPort), "address for the operator, for probes and for Prometheus")
+	operations := pflag.Int32("operations-port", routing.ReportPort, "port for the operator, for readiness probes and for Prometheus")
+	alive := pflag.String("alive-listen", ":8082", "address for liveness probes: /healthz")
 	pflag.IntVar(&options.Requests, "max-requests", options.Requests, "most requests in hand at once; more are told to try again")
 	pflag.Int64Var(&options.Bytes, "max-bytes", options.Bytes, "most bytes of the bodies of all requests at once; more are told to try again")
 	pflag.Int64Var(&options.BodyBytes, "max-body-bytes", options.BodyBytes, "most bytes of a request's body; that of the servers")
 	pflag.DurationVar(&options.Hold, "max-hold", options.Hold, "longest time that a request waits for a pod, if it has no earlier deadline of its own")
 	pflag.DurationVar(&options.ProbePeriod, "probe-period", options.ProbePeriod, "how often a pod is asked that starts")
-	keeper := pflag.String("sockets", "", "where another process keeps this one's listening sockets, a path or a name after @: it runs as gateway --sockets=... keep-sockets")
+	with := pflag.String("pair", "", "a name, such as @gateway, at which this gateway meets another one of its pod: one serves, and the other takes all ports over when that ends (default: there is no other)")
 	verbose := pflag.Bool("verbose", false, "log also what is usual")
 	pflag.Parse()
+	if pflag.NArg() > 0 {
+		return fmt.Errorf("%q: there are no arguments, only flags: see --help", pflag.Args())
+	}
 	if options.Requests < 1 || options.BodyBytes < 1 || options.Bytes < options.BodyBytes || options.Hold <= 0 || options.ProbePeriod <= 0 {
 		return fmt.Errorf("--max-requests, --max-body-bytes, --max-hold and --probe-period must be above 0, and --max-bytes at least --max-body-bytes")
 	}
@@ -55,15 +61,8 @@ func run() error {
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	switch {
-	case pflag.NArg() == 0:
-	case pflag.NArg() == 1 && pflag.Arg(0) == "keep-sockets" && *keeper != "":
-		return sockets.Keep(ctx, *keeper, options.Log)
-	default:
-		return fmt.Errorf("%q: the one command is keep-sockets, which needs --sockets; without a command this is the gateway", pflag.Args())
-	}
-	if *keeper != "" {
-		options.Sockets = sockets.Kept{Address: *keeper, Log: options.Log}
+	if err := answerLiveness(ctx, *alive); err != nil {
+		return err
 	}
 	config, err := reach()
 	if err != nil {
@@ -73,7 +72,16 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", *operations)
+	if *with != "" {
+		options.Sockets, err = pair.Lead(ctx, *with, options.Log)
+		if ctx.Err() != nil {
+			return nil // it never led
+		}
+		if err != nil {
+			return err
+		}
+	}
+	listener, err := options.Sockets.Listen(ctx, *operations)
 	if err != nil {
 		return err
 	}
@@ -87,6 +95,20 @@ func run() error {
 		}
 	}()
 	return g.Run(ctx, listener)
+}
+
+// answerLiveness tells the kubelet, until the process ends, that it runs, whether
+// it serves or waits: the operations port is that of the one that serves.
+func answerLiveness(ctx context.Context, address string) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	go func() { _ = server.Serve(listener) }()
+	return nil
 }
 
 // reach finds the API server: that of the pod's cluster, or that of KUBECONFIG.

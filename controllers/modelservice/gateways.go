@@ -3,6 +3,7 @@ package modelservice
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,17 +53,24 @@ func gatewaysOf(pods []corev1.Pod) []routing.GatewayPod {
 		pod := &pods[i]
 		gateways = append(gateways, routing.GatewayPod{
 			Name: pod.Name, Node: pod.Spec.NodeName, Address: pod.Status.PodIP,
-			Ready: isReady(pod), Stopping: !pod.DeletionTimestamp.IsZero(),
+			Ready: serves(pod), Stopping: !pod.DeletionTimestamp.IsZero(),
 		})
 	}
 	return gateways
+}
+
+// serves tells whether a pod of the gateway can be counted on. Of its two
+// containers one serves and the other stands by, so it is not needed that both are
+// ready, as it is for the pod to be: one that was killed may take long to be back.
+func serves(pod *corev1.Pod) bool {
+	return isReady(pod) || slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool { return status.Ready })
 }
 
 // readyGateways are the pods that may be holding requests.
 func readyGateways(pods []corev1.Pod) []*corev1.Pod {
 	var ready []*corev1.Pod
 	for i := range pods {
-		if isReady(&pods[i]) {
+		if serves(&pods[i]) {
 			ready = append(ready, &pods[i])
 		}
 	}

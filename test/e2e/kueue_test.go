@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"trainyard.dev/trainyard/api/v1alpha1"
@@ -87,6 +89,7 @@ func TestKueue(t *testing.T) {
 	if pods := podsOf(t, client.MatchingLabels{v1alpha1.TrainingJobLabel: second.Name}, namespace); len(pods) > 0 {
 		t.Errorf("there are %d pods of a run that is not admitted", len(pods))
 	}
+	withdraw(t, queued(t, namespace, "withdrawn", interruptedEpochs))
 	jobReaches(t, first, v1alpha1.TrainingJobComplete, "", "", 2*time.Minute)
 	preempted := runningPod(t, second)
 
@@ -108,6 +111,22 @@ func queued(t *testing.T, namespace, name string, epochs int32) *v1alpha1.Traini
 	job := longJob(t, namespace, name, epochs)
 	job.Labels = map[string]string{v1alpha1.QueueLabel: "team"}
 	return job
+}
+
+// withdraw suspends a run that waits in a queue: its Job is gone, and so its place.
+func withdraw(t *testing.T, job *v1alpha1.TrainingJob) {
+	t.Helper()
+	create(t, job)
+	jobReaches(t, job, v1alpha1.TrainingJobSuspended, v1alpha1.ReasonQueued, "LocalQueue team", 30*time.Second)
+	setSuspend(t, job, true)
+	jobReaches(t, job, v1alpha1.TrainingJobSuspended, v1alpha1.ReasonSuspended, "set it to false to go on", 30*time.Second)
+	eventually(t, "the Job of a run that left its queue to be gone", 30*time.Second, func(ctx context.Context) error {
+		err := cluster.Get(ctx, client.ObjectKeyFromObject(job), new(batchv1.Job))
+		if !apierrors.IsNotFound(err) {
+			return fmt.Errorf("it is there, or not known: %w", err)
+		}
+		return nil
+	})
 }
 
 // wentOnFromCheckpoint checks that another pod than the first ended the run, and
