@@ -54,7 +54,7 @@ prerequisites:
 test-unit: prerequisites ## Run the unit and controller tests
 	$(CLUSTER) build
 	KUBEBUILDER_ASSETS="$$($(CLUSTER) envtest)" go test -race $$(go list ./... | grep -v /test/e2e)
-	go test -tags openblas ./runtime/nn ./runtime/train ./cmd/trainer/app
+	go test -tags openblas ./runtime/dataset ./runtime/nn ./runtime/train ./cmd/trainer/app
 	go -C hack/cluster test ./internal/... ./cmd/cluster/...
 
 .PHONY: test-e2e

@@ -126,7 +126,10 @@ func (t *table) parse(c chunk, width int) parsed {
 	}
 	columns := newCSVColumns(t, width)
 	if strings.IndexByte(c.text, '"') < 0 {
-		p.rows, p.err = columns.addText(c.text, c.line)
+		p.err = plainRows(c.text, c.line, func(r *row) error {
+			p.rows++
+			return columns.addPlain(r)
+		})
 		return p
 	}
 	p.err = quotedRows(c.text, c.line, func(row []string, line int) error {
@@ -144,51 +147,35 @@ type csvColumns struct {
 	positions []int
 	cells     []cell
 	row       []string
-	// runs are the columns, if all features are numbers and the label is one
-	// column; else there are none.
-	runs []run
+	// runs are the columns of numbers, and isNumber tells which they are.
+	runs     []run
+	isNumber []bool
+	oneHot   []int // features that are not numbers
 }
 
-// run is columns that stand side by side in the text and in a row of the table.
-type run struct {
-	width int
-	slot  int  // of the first one in a row of the table, or aText
-	isEnd bool // of the row
-}
-
-// aText stands for a column that is not read as a number.
-const aText = -1
+// run is features that stand side by side in the text and in a row of the table.
+type run struct{ column, feature, width int }
 
 func newCSVColumns(t *table, width int) *csvColumns {
-	c := &csvColumns{table: t, width: width, positions: t.columns.positions(), cells: make([]cell, len(t.columns.features)+len(t.columns.labels))}
-	if !t.hasOneHot() && t.columns.classNames == nil {
-		c.runs = t.runs(width)
+	c := &csvColumns{table: t, width: width, positions: t.columns.positions(), isNumber: make([]bool, width)}
+	c.cells = make([]cell, len(c.positions))
+	for k, column := range t.columns.features {
+		if t.categories[k] != nil {
+			c.oneHot = append(c.oneHot, k)
+			continue
+		}
+		c.isNumber[column] = true
+		if n := len(c.runs) - 1; n >= 0 && c.runs[n].column+c.runs[n].width == column && c.runs[n].feature+c.runs[n].width == k {
+			c.runs[n].width++
+			continue
+		}
+		c.runs = append(c.runs, run{column: column, feature: k, width: 1})
+	}
+	if t.target == Numbers {
+		c.isNumber[t.columns.labels[0]] = true
 	}
 	return c
 }
-
-// runs puts columns together as far as they can be. The label, if it is a number,
-// goes behind the features.
-func (t *table) runs(width int) []run {
-	slots := slices.Clone(t.columns.features)
-	if t.target == Numbers {
-		slots = append(slots, t.columns.labels[0])
-	}
-	var runs []run
-	for i := range width {
-		slot, isEnd := slices.Index(slots, i), i == width-1
-		if n := len(runs) - 1; n >= 0 && runs[n].follows(slot) {
-			runs[n].width++
-			runs[n].isEnd = isEnd
-			continue
-		}
-		runs = append(runs, run{width: 1, slot: slot, isEnd: isEnd})
-	}
-	return runs
-}
-
-// follows tells that a column of that slot continues the run.
-func (r run) follows(slot int) bool { return r.slot != aText && slot == r.slot+r.width }
 
 // addRow adds the cells of a row.
 func (c *csvColumns) addRow(row []string, line int) error {
@@ -201,95 +188,59 @@ func (c *csvColumns) addRow(row []string, line int) error {
 	return c.table.add(c.cells, line)
 }
 
-// addText adds the rows of text without quotes, which starts on a line, and
-// returns their number.
-func (c *csvColumns) addText(text string, line int) (rows int, err error) {
-	for at := 0; at < len(text) && err == nil; line++ {
-		var end int
-		if end, err = c.addPlain(text, at, line); end > at {
-			rows, at = rows+1, end
-			continue
+// addPlain adds a row of text without quotes.
+func (c *csvColumns) addPlain(r *row) error {
+	if !c.readNumbers(r) {
+		c.row = c.row[:0]
+		for i := range r.width() {
+			c.row = append(c.row, r.cell(i))
 		}
-		record, rest := cutRecord(text[at:])
-		at = len(text) - len(rest)
-		if record != "" {
-			rows++
-			c.row = splitCells(c.row[:0], record)
-			err = c.addRow(c.row, line)
-		}
-	}
-	return rows, err
-}
-
-// addPlain adds the row that starts there if it has nothing unusual: the right
-// number of cells, decimals as features, and a label. It returns where the next
-// row starts, or 0 if it has added nothing.
-func (c *csvColumns) addPlain(text string, at, line int) (next int, err error) {
-	if c.runs == nil || text[at] == '\n' || text[at] == '\r' {
-		return 0, nil
+		return c.addRow(c.row, r.line)
 	}
 	t := c.table
-	start, width := len(t.values.tail), len(t.columns.names)
-	t.values.tail = slices.Grow(t.values.tail, width+1)
-	row := t.values.tail[start : start+width+1]
-	var label cell
-	column := 0
-	for _, r := range c.runs {
-		var ok bool
-		if r.slot != aText {
-			next, ok = readDecimals(text, at, r.isEnd, row[r.slot:r.slot+r.width])
-		} else {
-			next, ok = endOfCell(text, at, delimiter(r.isEnd))
-			next++
-		}
-		if !ok {
-			return 0, nil
-		}
-		if r.slot == aText && column == t.columns.labels[0] {
-			label = textCell(text[at : next-1])
-		}
-		column += r.width
-		at = next
+	start := len(t.values.tail)
+	t.values.tail = slices.Grow(t.values.tail, len(t.columns.names))[:start+len(t.columns.names)]
+	features := t.values.tail[start:]
+	for _, run := range c.runs {
+		copy(features[run.feature:], r.numbers[run.column:run.column+run.width])
 	}
+	for _, k := range c.oneHot {
+		var err *InvalidError
+		if features[k], err = t.categories[k].category(textCell(r.cell(t.columns.features[k])).name(), r.line); err != nil {
+			return err.at(r.line, t.columns.names[k])
+		}
+	}
+	label := t.columns.labels[0]
 	if t.target == Numbers {
-		t.values.tail = t.values.tail[:start+width]
-		return at, t.labels.append(row[width])
+		return t.labels.append(r.numbers[label])
 	}
-	if label.missing() {
-		return 0, nil
-	}
-	t.values.tail = t.values.tail[:start+width]
-	return at, t.addLabel(label, line)
+	return t.addLabel(textCell(r.cell(label)), r.line)
 }
 
-// delimiter is the byte behind a cell.
-func delimiter(isEnd bool) byte {
-	if isEnd {
-		return '\n'
+// readNumbers makes sure that all numbers of a row are read. It returns false for a
+// row that has anything unusual: another number of cells, a missing value, a number
+// that is none, labels in more than one column.
+func (c *csvColumns) readNumbers(r *row) bool {
+	t := c.table
+	if r.width() != c.width || t.columns.classNames != nil {
+		return false
 	}
-	return ','
-}
-
-// endOfCell returns where the cell that starts there ends, if it ends with that
-// delimiter: a comma, or a line end, which the end of the text may stand for.
-func endOfCell(text string, at int, delimiter byte) (end int, ok bool) {
-	length, other := strings.IndexByte(text[at:], delimiter), byte('\n')
-	if delimiter == '\n' {
-		other = ','
-		if length < 0 {
-			length = len(text) - at
+	for _, i := range r.odd {
+		column := int(i) - r.first
+		if !c.isNumber[column] {
+			continue
+		}
+		var ok bool
+		if r.numbers[column], ok = parseDecimal(r.cell(column)); !ok {
+			return false
 		}
 	}
-	if length < 0 || strings.IndexByte(text[at:at+length], other) >= 0 {
-		return 0, false
+	for _, k := range c.oneHot {
+		if textCell(r.cell(t.columns.features[k])).missing() {
+			return false
+		}
 	}
-	return at + length, true
-}
-
-// cutRecord returns the first line of text, without its end, and the rest.
-func cutRecord(text string) (record, rest string) {
-	record, rest, _ = strings.Cut(text, "\n")
-	return strings.TrimSuffix(record, "\r"), rest
+	return t.target == Numbers || !textCell(r.cell(t.columns.labels[0])).missing()
 }
 
 // quotedRows calls yield with the cells of each row, and the number of the line
@@ -309,19 +260,6 @@ func quotedRows(text string, line int, yield func(row []string, line int) error)
 			return err
 		}
 	}
-}
-
-// splitCells appends the cells of a row. Most are short, so looking at each
-// byte is faster than to search for the next comma.
-func splitCells(row []string, record string) []string {
-	start := 0
-	for i := 0; i < len(record); i++ {
-		if record[i] == ',' {
-			row = append(row, record[start:i])
-			start = i + 1
-		}
-	}
-	return append(row, record[start:])
 }
 
 func newCSVReader(text string) *csv.Reader {

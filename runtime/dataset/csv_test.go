@@ -55,11 +55,11 @@ func byChunks(text string, size int) ([]numberedRow, bool) {
 			return rows, false
 		}
 		if !strings.Contains(c.text, `"`) {
-			for text, line := c.text, c.line; text != ""; line++ {
-				var record string
-				if record, text = cutRecord(text); record != "" {
-					rows = append(rows, numberedRow{line, splitCells(nil, record)})
-				}
+			if err := plainRows(c.text, c.line, func(r *row) error {
+				rows = append(rows, numberedRow{r.line, cellsOf(r)})
+				return nil
+			}); err != nil {
+				return rows, false
 			}
 			continue
 		}
@@ -71,6 +71,14 @@ func byChunks(text string, size int) ([]numberedRow, bool) {
 			return rows, false
 		}
 	}
+}
+
+func cellsOf(r *row) []string {
+	var cells []string
+	for i := range r.width() {
+		cells = append(cells, r.cell(i))
+	}
+	return cells
 }
 
 var csvSeeds = []string{
@@ -115,28 +123,106 @@ func checkDecimal(t *testing.T, text string) {
 	if v, ok := parseDecimal(text); ok {
 		checkBits(t, text, v)
 	}
-	if strings.ContainsAny(text, ",\n") {
-		return
+	const before, between, behind = "7,-88888.88,9.99,1,", ",1.5,-2.25,3.125,", "\n1.5,-2.25\n3,4.125\n"
+	checkCells(t, before+text+between+text+behind)
+}
+
+// readers cut text into cells.
+var readers = map[string]func(c *cells, text string, at int){
+	"read":        (*cells).read, // which has other instructions in some builds
+	"readPlainly": (*cells).readPlainly,
+}
+
+// checkCells cuts text, which ends with a line end.
+func checkCells(t *testing.T, text string) {
+	t.Helper()
+	var starts, rowEnds []uint32
+	for i := range text {
+		if i == 0 || text[i-1] == ',' || text[i-1] == '\n' {
+			starts = append(starts, uint32(i))
+		}
+		if text[i] == '\n' {
+			rowEnds = append(rowEnds, uint32(len(starts)))
+		}
 	}
-	const before, between, behind = "7,-88888.88,9.99,1,", ",1.5,-2.25,3.125,", "1.5,-2.25\n3,4.125"
-	for _, isEnd := range []bool{false, true} {
-		line := before + text + between + text + string(delimiter(isEnd)) + behind
-		v := make([]float32, 5)
-		next, ok := readDecimals(line, len(before), isEnd, v)
-		if !ok {
-			continue
+	starts = append(starts, uint32(len(text)))
+	for name, read := range readers {
+		c := newCells(len(starts) + slack)
+		read(c, text, 0)
+		if !slices.Equal(c.starts, starts) || !slices.Equal(c.rowEnds, rowEnds) {
+			t.Fatalf("%s: the cells of %q start at %d, not %d, and its rows end at %d, not %d", name, text, c.starts, starts, c.rowEnds, rowEnds)
 		}
-		if want := len(line) - len(behind); next != want {
-			t.Fatalf("in %q, the next cell starts at %d, not %d", line, next, want)
+		for i, v := range c.numbers {
+			if !slices.Contains(c.odd, uint32(i)) {
+				checkBits(t, text[starts[i]:starts[i+1]-1], v)
+			}
 		}
-		if !slices.Equal(v[1:4], []float32{1.5, -2.25, 3.125}) {
-			t.Fatalf("%q gave %v", line, v)
+		if !slices.IsSorted(c.odd) || len(slices.Compact(slices.Clone(c.odd))) != len(c.odd) || len(c.odd) > len(c.numbers) {
+			t.Fatalf("%s: of %q, these are odd: %d", name, text, c.odd)
 		}
-		checkBits(t, text, v[0])
-		if isEnd {
-			text = strings.TrimSuffix(text, "\r")
+	}
+}
+
+// FuzzCells cuts all kinds of text, from any place and into few and many cells.
+func FuzzCells(f *testing.F) {
+	for _, seed := range csvSeeds {
+		f.Add(seed)
+	}
+	for _, seed := range []string{
+		",,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,", "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n",
+		"123456789012345,1234567890123456,.12345678901234,-.1234567890123,-12345678901234.,1.2345678901234\n.,-.,-,--1,1-2,1.2.3,\n",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) { checkCells(t, text+"\n") })
+}
+
+// What is usual takes no more care, wherever it stands.
+func TestUsualCellsAreNotOdd(t *testing.T) {
+	const row = "0,-0,1,-1.5,0.123456,-0.123456,12345678,-12345678,1234.5678,.5,-.5,0.5\n"
+	text := strings.Repeat(row, 100)
+	for name, read := range readers {
+		c := newCells(cellsAtOnce)
+		read(c, text, len(row))
+		for _, i := range c.odd {
+			if start, end := int(c.starts[i]), int(c.starts[i+1]); end < len(text)-len(row) {
+				t.Errorf("%s: %q is odd", name, text[start:end])
+			}
 		}
-		checkBits(t, text, v[4])
+		if len(c.numbers) < 90*strings.Count(row, ",") {
+			t.Errorf("%s: there are %d cells only", name, len(c.numbers))
+		}
+	}
+}
+
+// Wherever reading stops for want of room, it goes on from there.
+func TestRowsOfAllWidths(t *testing.T) {
+	for _, width := range []int{1, 2, 3, 63, 64, 65, 1000, cellsAtOnce - 1, cellsAtOnce, cellsAtOnce + 1, 3 * cellsAtOnce} {
+		var text strings.Builder
+		for i := range 3*cellsAtOnce/width + 5 {
+			for j := range width {
+				fmt.Fprintf(&text, "%d.%d%s", i, j, string(",\n"[(j+1)/width]))
+			}
+		}
+		rows := 0
+		err := plainRows(text.String(), 1, func(r *row) error {
+			if r.width() != width || r.line != rows+1 {
+				t.Fatalf("row %d has %d cells instead of %d and line %d", rows, r.width(), width, r.line)
+			}
+			for i := range width {
+				if want := fmt.Sprintf("%d.%d", rows, i); r.cell(i) != want {
+					t.Fatalf("row %d has the cell %q, not %q", rows, r.cell(i), want)
+				}
+				if !slices.Contains(r.odd, uint32(r.first+i)) {
+					checkBits(t, r.cell(i), r.numbers[i])
+				}
+			}
+			rows++
+			return nil
+		})
+		if err != nil || rows != 3*cellsAtOnce/width+5 {
+			t.Errorf("of width %d, there are %d rows (%v)", width, rows, err)
+		}
 	}
 }
 
@@ -252,10 +338,12 @@ func checkPlainRows(t *testing.T, text string, isClass bool, c columns) {
 	for i := range tables {
 		tables[i] = newTable(c, Options{Target: target, Dataset: spec.Dataset{Missing: &spec.Missing{Policy: spec.FillConstant}}})
 		rows := newCSVColumns(tables[i], width)
-		if i == 1 {
-			rows.runs = nil
-		}
-		_, errs[i] = rows.addText(text, 1)
+		errs[i] = plainRows(text, 1, func(r *row) error {
+			if i == 1 {
+				return rows.addRow(cellsOf(r), r.line)
+			}
+			return rows.addPlain(r)
+		})
 	}
 	if fmt.Sprint(errs[0]) != fmt.Sprint(errs[1]) {
 		t.Fatalf("%v, %v", errs[0], errs[1])
