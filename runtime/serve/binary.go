@@ -26,9 +26,9 @@ func (b *buffers) split(header string) error {
 		return nil
 	}
 	n, err := strconv.Atoi(header)
-	if err != nil || n < 1 || n > b.body.Len() {
+	if err != nil || n < 1 || n > len(b.body) {
 		return invalid("%s is %s, but the body has %d bytes; it must be the number of bytes of JSON at the body's front",
-			binaryHeader, clipped(header), b.body.Len())
+			binaryHeader, clipped(header), len(b.body))
 	}
 	b.head = n
 	return nil
@@ -72,6 +72,16 @@ func (in *inferInput) checkBinary(tail []byte) error {
 	return nil
 }
 
+// tensorsAt returns where the binary tensors of a body begin, if its header says
+// so. What is wrong with the header is for split to tell.
+func tensorsAt(header string) int {
+	n, err := strconv.Atoi(header)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // raw are elements in binary form.
 type raw []byte
 
@@ -99,6 +109,15 @@ func (r raw) appendFloat32s(dst []float32, n int) ([]float32, bool) {
 	dst = slices.Grow(dst, n)[:from+n]
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&dst[from])), 4*n), r)
 	return dst, allFinite(r)
+}
+
+// float32s returns n numbers where they are. It is false when one of them is not
+// finite, or when this machine would not have them there.
+func (r raw) float32s(n int) ([]float32, bool) {
+	if n == 0 || len(r) != 4*n || uintptr(unsafe.Pointer(&r[0]))%4 != 0 || binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		return nil, false
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&r[0])), n), allFinite(r)
 }
 
 // allFinite tells whether numbers of float32 are neither infinite nor NaN.

@@ -35,11 +35,21 @@ type charged struct {
 // Read implements [io.Reader].
 func (c *charged) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
-	if over := c.budget.take(int64(n)); over != nil {
+	if over := c.take(n); over != nil {
 		return 0, over
 	}
-	c.taken += int64(n)
 	return n, err
 }
 
-func (c *charged) giveBack() { c.budget.giveBack(c.taken) }
+func (c *charged) take(n int) error {
+	if over := c.budget.take(int64(n)); over != nil {
+		return over
+	}
+	c.taken += int64(n)
+	return nil
+}
+
+func (c *charged) giveBack() {
+	c.budget.giveBack(c.taken)
+	c.taken = 0
+}

@@ -26,7 +26,7 @@ func fuzzed(f *testing.F, c codec) {
 	f.Cleanup(v.release)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		b := new(buffers)
-		b.body.Write(body)
+		b.body = body
 		err := c(context.Background(), v, 100, b)
 		if p := (*problem)(nil); errors.As(err, &p) && p.status < http.StatusInternalServerError {
 			return
@@ -62,7 +62,7 @@ func FuzzBinaryTensors(f *testing.F) {
 	f.Add([]byte("{}"), "-1")
 	f.Fuzz(func(t *testing.T, body []byte, header string) {
 		b := new(buffers)
-		b.body.Write(body)
+		b.body = body
 		err := b.split(header)
 		if err == nil {
 			err = inferV2(context.Background(), v, 100, b)

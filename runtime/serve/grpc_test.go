@@ -380,9 +380,12 @@ func TestAnyMatrixIsReadFromCalls(t *testing.T) {
 			one("FP32", &contents{Fp32Contents: flat}, int64(n), 4),
 			asRaw(one("FP32", nil, int64(n), 4), encoded(t, flat)),
 		} {
-			b := new(buffers)
-			if _, err := inferGRPC(t.Context(), v, r, 10, b); err != nil || !slices.Equal(b.x, flat) {
-				t.Fatalf("%v\nread as %v, %v", r, b.x, err)
+			tensors, err := tensorsOf(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if x, err := v.matrix(tensors, 10, new(buffers)); err != nil || !slices.Equal(x.Data, flat) {
+				t.Fatalf("%v\nread as %v, %v", r, x.Data, err)
 			}
 		}
 	}

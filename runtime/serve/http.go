@@ -80,8 +80,8 @@ func readBody(r *http.Request, body io.Reader, most int64, b *buffers) error {
 	if r.ContentLength > most {
 		return bodyTooLarge(most)
 	}
-	b.body.Reset()
-	_, err := b.body.ReadFrom(body)
+	header := r.Header.Get(binaryHeader)
+	err := b.receive(body, int(r.ContentLength), tensorsAt(header))
 	if _, over := errors.AsType[*http.MaxBytesError](err); over {
 		return bodyTooLarge(most)
 	}
@@ -91,7 +91,7 @@ func readBody(r *http.Request, body io.Reader, most int64, b *buffers) error {
 	if err != nil {
 		return invalid("reading the body: %v", err)
 	}
-	return b.split(r.Header.Get(binaryHeader))
+	return b.split(header)
 }
 
 func bodyTooLarge(most int64) error {

@@ -8,8 +8,9 @@ import (
 )
 
 // quick is a listener that answers requests for predictions itself, if they are
-// as programs send them all day: a head of a few fields, and a short body whose
-// length it tells ([parseHead] has the rules). It hands a connection on, with
+// as programs send them all day: a head of a few fields, and a body whose length
+// it tells ([parseHead] has the rules), and which is not longer than what buffers
+// keep. It hands a connection on, with
 // what has been read of it, at the first request that is anything else. So what
 // is rare, odd or hostile is understood in one place, [net/http], and what is
 // frequent costs half of what it costs there.

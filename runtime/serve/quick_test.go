@@ -158,12 +158,86 @@ func TestQuickReadsWhatComesInPieces(t *testing.T) {
 	}
 }
 
+// TestQuickReadsLongBodies sends requests of every size that is special, the
+// numbers in JSON or binary, whole or with a pause in the middle, and a short one
+// right after each.
+func TestQuickReadsLongBodies(t *testing.T) {
+	r := irisRuns(t, nil)
+	short := headOf(irisInfer, len(irisBody())) + irisBody()
+	want := r.connect(t)
+	want.send(short)
+	row := want.answered().body
+	numbers := string(encoded(t, []float32{5.1, 3.5, 1.4, 0.2}))
+	tensor := binaryTensor("FP32", "[1,4]", len(numbers), `{"binary_data_output":false}`)
+	for _, size := range []int{len(arrivals{}) - 1, len(arrivals{}), len(arrivals{}) + 1, 3*len(arrivals{}) + 1, 200_003, kept} {
+		for _, binary := range []bool{false, true} {
+			body := irisBody() + strings.Repeat(" ", size-len(irisBody()))
+			head := headOf(irisInfer, size)
+			if binary {
+				length := size - len(numbers)
+				body = tensor + strings.Repeat(" ", length-len(tensor)) + numbers
+				head = headOf(irisInfer, size, binaryHeader+": "+strconv.Itoa(length))
+			}
+			c := r.connect(t)
+			c.send(head + body + short)
+			for range 2 {
+				if got := c.answered(); got.code != http.StatusOK || got.closes || got.body != row {
+					t.Errorf("%d bytes, binary is %v: got %d %s", size, binary, got.code, got.body)
+				}
+			}
+			await(t, "no request is in flight", func() bool { return r.Stats().InFlight == 0 })
+			before := r.Stats().Requests
+			c.send(head + body[:size/2])
+			await(t, "the request is in flight", func() bool { return r.Stats().InFlight == 1 })
+			c.send(body[size/2:] + short)
+			for range 2 {
+				if got := c.answered(); got.code != http.StatusOK || got.closes || got.body != row {
+					t.Errorf("%d bytes with a pause, binary is %v: got %d %s", size, binary, got.code, got.body)
+				}
+			}
+			await(t, "both are counted", func() bool { return r.Stats().Requests == before+2 })
+		}
+	}
+	if used := r.bodies.used.Load(); used != 0 {
+		t.Errorf("%d bytes are used after the end", used)
+	}
+}
+
+// TestQuickRefusesLongBodies has no room in memory for them. Who sends one hears
+// so after the last byte, and may try again on the same connection.
+func TestQuickRefusesLongBodies(t *testing.T) {
+	r := irisRuns(t, func(o *Options) { o.BytesInFlight = 100_000 })
+	c := r.connect(t)
+	for range 2 {
+		c.send(headOf(irisInfer, 200_000) + strings.Repeat(" ", 200_000))
+		if got := c.answered(); got.code != http.StatusServiceUnavailable || got.closes || got.header.Get("Retry-After") != "1" {
+			t.Errorf("got %d %s, closing is %v", got.code, got.body, got.closes)
+		}
+		c.send(headOf(irisInfer, len(irisBody())) + irisBody())
+		if got := c.answered(); got.code != http.StatusOK {
+			t.Errorf("got %d %s", got.code, got.body)
+		}
+	}
+	// Who ends in the middle is told what is missing.
+	c.send(headOf(irisInfer, 50_000) + strings.Repeat(" ", 30_000))
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.answered(); got.code != http.StatusBadRequest || !strings.Contains(got.body, "unexpected EOF") {
+		t.Errorf("got %d %s", got.code, got.body)
+	}
+	c.closed()
+	if used := r.bodies.used.Load(); used != 0 {
+		t.Errorf("%d bytes are used after the end", used)
+	}
+}
+
 // TestQuickHandsOn sends, after simple requests, all that net/http is for.
 func TestQuickHandsOn(t *testing.T) {
-	r := irisRuns(t, func(o *Options) { o.BodyBytes = 60_000 })
+	r := irisRuns(t, func(o *Options) { o.BodyBytes = kept + 10_000 })
 	body := irisBody()
 	chunked := "POST " + irisInfer + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-	long := body + strings.Repeat(" ", len(arrivals{}))
+	long := body + strings.Repeat(" ", kept)
 	for name, c := range map[string]struct {
 		text string
 		code int
@@ -173,7 +247,7 @@ func TestQuickHandsOn(t *testing.T) {
 		"another method":   {"PUT " + irisInfer + " HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 405},
 		"chunks":           {chunked + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body), 200},
 		"a long body":      {headOf(irisInfer, len(long)) + long, 200},
-		"too long a body":  {headOf(irisInfer, 70_000) + strings.Repeat(" ", 70_000), 413},
+		"too long a body":  {headOf(irisInfer, 2*kept) + strings.Repeat(" ", 70_000), 413},
 		"packed":           {headOf(irisInfer, 2, "Content-Encoding: gzip") + "{}", 415},
 		"no host":          {"POST " + irisInfer + " HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 400},
 		"no HTTP":          {"HELO digits\r\n\r\n", 400},

@@ -1,7 +1,10 @@
 package serve
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net"
 	"runtime/debug"
 	"strconv"
@@ -43,7 +46,7 @@ const (
 	ended // because the server stops
 )
 
-// arrivals is room for a request.
+// arrivals is room for a head, and for a body that is not long.
 type arrivals [16 << 10]byte
 
 var rooms = sync.Pool{New: func() any { return new(arrivals) }}
@@ -121,7 +124,7 @@ func (c *connection) serve() {
 // know more of it than is kept here.
 func (q *quick) takes(h *head) bool {
 	o := &q.options
-	return h.length <= o.HeaderBytes && int64(h.body) <= o.BodyBytes && h.length+h.body <= len(arrivals{}) && q.traces.tracer == nil
+	return h.length <= o.HeaderBytes && int64(h.body) <= o.BodyBytes && h.body <= kept && q.traces.tracer == nil
 }
 
 // handOn gives the connection to who accepts it.
@@ -224,43 +227,61 @@ func (c *connection) answer(h *head) bool {
 // compute leaves the answer in b. It is not whole when the request did not come
 // to its end.
 func (c *connection) compute(h *head, b *buffers) (served *version, whole bool, err error) {
-	if err := c.rest(h); err != nil {
-		return nil, false, err
+	defer func() { c.answered(min(len(c.read), h.length+h.body)) }()
+	charge := &charged{budget: &c.quick.bodies}
+	defer charge.giveBack()
+	if whole, err = c.receive(h, b, charge); err != nil {
+		return nil, whole, err
 	}
-	defer c.answered(h.length + h.body)
-	s := c.quick.Server
-	if err := s.bodies.take(int64(h.body)); err != nil {
-		return nil, true, err
-	}
-	defer s.bodies.giveBack(int64(h.body))
-	b.body.Reset()
-	b.body.Write(c.read[h.length : h.length+h.body])
 	if err := b.split(string(h.binary)); err != nil {
 		return nil, true, err
 	}
 	if string(h.model) != c.model {
 		c.model = string(h.model)
 	}
-	// Whoever leaves after a whole request, which is short, is noticed when the
+	// Whoever leaves after a whole request, which is not long, is noticed when the
 	// answer is written.
-	served, err = s.compute(context.Background(), c.model, string(h.version), h.codec, b)
+	served, err = c.quick.compute(context.Background(), c.model, string(h.version), h.codec, b)
 	return served, true, err
 }
 
-// rest reads the rest of a request.
-func (c *connection) rest(h *head) error {
-	if len(c.read) >= h.length+h.body {
-		return nil
+// receive reads the rest of a request. If its body has no room beside the head, it
+// goes straight to where its tensors are read.
+func (c *connection) receive(h *head, b *buffers, charge *charged) (whole bool, err error) {
+	if len(c.read) < h.length+h.body {
+		err = c.reading.move(time.Now(), c.quick.options.ReadTimeout)
 	}
-	if err := c.reading.move(time.Now(), c.quick.options.ReadTimeout); err != nil {
-		return invalid("reading the body: %v", err)
+	if err == nil && h.length+h.body > len(c.room) {
+		return c.receiveLong(h, b, charge)
 	}
-	for len(c.read) < h.length+h.body {
-		if err := c.more(); err != nil {
-			return invalid("reading the body: %v", err)
-		}
+	for err == nil && len(c.read) < h.length+h.body {
+		err = c.more()
 	}
-	return nil
+	if err != nil {
+		return false, invalid("reading the body: %v", err)
+	}
+	b.body = c.read[h.length : h.length+h.body]
+	return true, charge.take(h.body)
+}
+
+// receiveLong reads a body of which c.read has only the beginning.
+func (c *connection) receiveLong(h *head, b *buffers, charge *charged) (whole bool, err error) {
+	rest := &io.LimitedReader{R: io.MultiReader(bytes.NewReader(c.read[h.length:]), c.Conn), N: int64(h.body)}
+	charge.Reader = rest
+	err = b.receive(charge, h.body, tensorsAt(string(h.binary)))
+	if over, ok := errors.AsType[*problem](err); ok {
+		// Who still sends would not read the answer.
+		charge.giveBack()
+		_, err = io.Copy(io.Discard, rest)
+		return err == nil && rest.N == 0, over
+	}
+	if err == nil && rest.N > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return false, invalid("reading the body: %v", err)
+	}
+	return true, nil
 }
 
 // moreAtOnce is more for connections that do not tell when something arrives.

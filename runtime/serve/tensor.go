@@ -117,8 +117,8 @@ func (s *signature) label(row []float32) string {
 	return s.classes[best]
 }
 
-// matrix assembles the rows that the tensors hold. The numbers lie in w and are
-// valid until w is used again.
+// matrix assembles the rows that the tensors hold. The numbers lie in w, or where
+// the request has them, and are valid until w is used again.
 func (s *signature) matrix(tensors []tensor, mostRows int, w *buffers) (blas32.General, error) {
 	if len(tensors) == 0 {
 		return blas32.General{}, invalid("the request has no inputs; send one tensor of shape [rows, %d], or one for each column", s.features)
@@ -153,6 +153,11 @@ func (s *signature) fromRows(t tensor, mostRows int, w *buffers) (blas32.General
 	rows, err := rowsOf(t, dims[0], mostRows)
 	if err != nil {
 		return blas32.General{}, err
+	}
+	if r, ok := t.data.(raw); ok && t.datatype == float32s.name {
+		if x, ok := r.float32s(rows * s.features); ok {
+			return general(rows, s.features, x), nil
+		}
 	}
 	shape := []int{rows, s.features}
 	if len(t.shape) == 1 {

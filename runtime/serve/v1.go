@@ -28,7 +28,7 @@ func predictV1(ctx context.Context, v *version, mostRows int, b *buffers) error 
 		return invalid("the request has binary tensors (%s), which V1 does not have; send JSON, or use V2", binaryHeader)
 	}
 	var request predictRequest
-	if err := decode(b.body.Bytes(), &request); err != nil {
+	if err := decode(b.body, &request); err != nil {
 		return err
 	}
 	if request.Parameters.Labels && len(v.classes) == 0 {
