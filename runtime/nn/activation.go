@@ -229,5 +229,8 @@ func normalDensity(x float32) float32 {
 	return float32(math.Exp(-0.5*float64(x)*float64(x)) / math.Sqrt(2*math.Pi))
 }
 
+// AllFinite tells whether no number of v is infinite or NaN.
+func AllFinite(v []float32) bool { return allFinite(v) }
+
 // finite tells whether x is neither infinite nor NaN.
 func finite(x float32) bool { return x-x == 0 }

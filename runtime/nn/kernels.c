@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 // -ffast-math is there to let sqrtf be an instruction. This takes back what would
@@ -46,4 +47,14 @@ void trainyard_sum_rows(size_t rows, size_t cols, size_t stride,
 	for (size_t i = 0; i < rows; i++)
 		for (size_t j = 0; j < cols; j++)
 			sums[j] += x[i * stride + j];
+}
+
+// Numbers by their bits. Added to an exponent of ones, which NaN and infinity have,
+// one carries into the sign.
+VECTORIZED
+int trainyard_all_finite(size_t n, const uint32_t *x) {
+	uint32_t odd = 0;
+	for (size_t i = 0; i < n; i++)
+		odd |= (x[i] & 0x7f800000) + 0x00800000;
+	return odd >> 31 == 0;
 }

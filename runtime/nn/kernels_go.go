@@ -49,3 +49,13 @@ func sumRows(m blas32.General, sums []float32) {
 		}
 	}
 }
+
+// allFinite tells whether no number of v is infinite or NaN.
+func allFinite(v []float32) bool {
+	for _, x := range v {
+		if !finite(x) {
+			return false
+		}
+	}
+	return true
+}

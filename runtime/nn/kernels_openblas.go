@@ -13,12 +13,16 @@ package nn
 #cgo nocallback trainyard_relu_back
 #cgo noescape trainyard_sum_rows
 #cgo nocallback trainyard_sum_rows
+#cgo noescape trainyard_all_finite
+#cgo nocallback trainyard_all_finite
 #include <stddef.h>
+#include <stdint.h>
 void trainyard_adam(size_t n, float *w, const float *g, float *m, float *v,
 	float rate, float first, float second, float epsilon);
 void trainyard_relu(size_t n, float *x);
 void trainyard_relu_back(size_t n, const float *y, float *dy);
 void trainyard_sum_rows(size_t rows, size_t cols, size_t stride, const float *x, float *sums);
+int trainyard_all_finite(size_t n, const uint32_t *x);
 */
 import "C"
 
@@ -50,6 +54,10 @@ func sumRows(m blas32.General, sums []float32) {
 		return
 	}
 	C.trainyard_sum_rows(C.size_t(m.Rows), C.size_t(m.Cols), C.size_t(m.Stride), pointer(m.Data), pointer(sums[:m.Cols]))
+}
+
+func allFinite(v []float32) bool {
+	return C.trainyard_all_finite(C.size_t(len(v)), (*C.uint32_t)(unsafe.Pointer(unsafe.SliceData(v)))) != 0
 }
 
 func pointer(v []float32) *C.float { return (*C.float)(unsafe.SliceData(v)) }

@@ -467,3 +467,23 @@ func TestRandomNumbersResume(t *testing.T) {
 		t.Errorf("resumed, dropout gives %v, want %v", got, want)
 	}
 }
+
+func TestAllFinite(t *testing.T) {
+	for n := range 70 {
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = math.MaxFloat32 * float32(1-2*(i%2))
+		}
+		if !AllFinite(v) {
+			t.Errorf("%d finite numbers are not", n)
+		}
+		for i, was := range v {
+			for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+				if v[i] = float32(bad); AllFinite(v) {
+					t.Errorf("%d numbers are finite, of which one is %v", n, bad)
+				}
+			}
+			v[i] = was
+		}
+	}
+}

@@ -230,12 +230,3 @@ func (t *Trainer) NonFinite() string {
 	}
 	return ""
 }
-
-func allFinite(v []float32) bool {
-	for _, x := range v {
-		if !finite(x) {
-			return false
-		}
-	}
-	return true
-}

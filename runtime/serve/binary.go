@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"gonum.org/v1/gonum/blas/blas32"
+
+	"trainyard.dev/trainyard/runtime/nn"
 )
 
 // The binary tensor extension: a body is JSON, whose length [binaryHeader]
@@ -108,7 +110,7 @@ func (r raw) appendFloat32s(dst []float32, n int) ([]float32, bool) {
 	from := len(dst)
 	dst = slices.Grow(dst, n)[:from+n]
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&dst[from])), 4*n), r)
-	return dst, allFinite(r)
+	return dst, nn.AllFinite(dst[from:])
 }
 
 // float32s returns n numbers where they are. It is false when one of them is not
@@ -117,22 +119,8 @@ func (r raw) float32s(n int) ([]float32, bool) {
 	if n == 0 || len(r) != 4*n || uintptr(unsafe.Pointer(&r[0]))%4 != 0 || binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
 		return nil, false
 	}
-	return unsafe.Slice((*float32)(unsafe.Pointer(&r[0])), n), allFinite(r)
-}
-
-// allFinite tells whether numbers of float32 are neither infinite nor NaN.
-func allFinite(r []byte) bool {
-	// Added to an exponent of ones, which those have, one carries into the sign.
-	const exponents, one, signs = 0x7f800000_7f800000, 0x00800000_00800000, 0x80000000_80000000
-	odd := uint64(0)
-	for ; len(r) >= 32; r = r[32:] {
-		odd |= (little.Uint64(r)&exponents + one) | (little.Uint64(r[8:])&exponents + one) |
-			(little.Uint64(r[16:])&exponents + one) | (little.Uint64(r[24:])&exponents + one)
-	}
-	for ; len(r) >= 4; r = r[4:] {
-		odd |= uint64(little.Uint32(r))&exponents + one
-	}
-	return odd&signs == 0
+	x := unsafe.Slice((*float32)(unsafe.Pointer(&r[0])), n)
+	return x, nn.AllFinite(x)
 }
 
 func appendBinaryOutputs(dst []byte, s *signature, outputs []output, y blas32.General) []byte {

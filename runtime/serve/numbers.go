@@ -291,7 +291,7 @@ func delimits(c byte) bool {
 // finite returns an error that names the first value that is not finite.
 func finite(values []float32, columns int) error {
 	for i, v := range values {
-		if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+		if v-v != 0 { // NaN, since v is NaN or infinite
 			return internal("the model computed %v for row %d, output %d: a value of the row is far outside of what the model was trained on, or the model's weights are damaged",
 				v, i/columns, i%columns)
 		}
