@@ -17,6 +17,7 @@ import (
 
 	"trainyard.dev/trainyard/api/v1alpha1"
 	"trainyard.dev/trainyard/runtime/spec"
+	"trainyard.dev/trainyard/test/prober"
 )
 
 // flowers is a small table of three classes.
@@ -217,6 +218,25 @@ func TestRegistryDown(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRegistryDownAtWake takes the registry away while a service has no pods. Who
+// asks then waits until it is back, and the service says what for. It is told alone,
+// too.
+func TestRegistryDownAtWake(t *testing.T) {
+	service := digitsFromZero(t, newNamespace(t))
+	wantsNone(t, service)
+	noPods(t, service)
+	scale(t, "registry", 0)
+	defer scale(t, "registry", 1)
+	probe := prober.New(address(t, service)+"/v2/models/digits/infer", inference(t), time.Minute)
+	stop := runs(t, probe, 5)
+	took := serviceReaches(t, service, metav1.ConditionFalse, v1alpha1.ReasonModelUnavailable, "registry.trainyard-system.svc:5000", time.Minute)
+	t.Logf("said after %.1f s: %s", took.Seconds(), service.Status.Conditions[0].Message)
+	scale(t, "registry", 1)
+	serviceReaches(t, service, metav1.ConditionTrue, v1alpha1.ReasonServing, "", time.Minute)
+	stop()
+	allAnswered(t, "the registry away at a wake", probe.Count())
 }
 
 // scale sets the number of pods of one of the operator's Deployments, and waits
