@@ -115,7 +115,8 @@ bench-serve: prerequisites $(addprefix $(SERVE_PEERS)/,kserve/ready mlserver/rea
 	mkdir -p bin/bench-serve-data
 	$(BUILD_OPENBLAS) -o bin/bench-serve-server ./cmd/server
 	$(BUILD_OPENBLAS) -o bin/bench-serve ./bench/serve
-	bin/bench-serve bin/bench-serve-server $(SERVE_PEERS) bin/bench-serve-data
+	$(CC) -O2 -o bin/bench-serve-floor bench/serve/floor/floor.c
+	bin/bench-serve bin/bench-serve-server bin/bench-serve-floor $(SERVE_PEERS) bin/bench-serve-data
 
 # Peers pin what others pin differently, so each has an environment of its own.
 $(SERVE_PEERS)/%/ready: bench/serve/peers/%.txt

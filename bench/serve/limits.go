@@ -211,7 +211,8 @@ func (b *bench) connections() error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("allowing %d open files: %w", limit.Cur, err)
 	}
-	most := int(min(50_000, limit.Max-1000))
+	const wanted, others = 50_000, 100 // files of the process that are no such connections
+	most := int(min(wanted, limit.Max-others))
 	m := b.models["digits"]
 	s, err := b.ours(serverCore+","+loadCore, []spec.ServedModel{m.ServedModel}, "--max-connections="+strconv.Itoa(most+1), "--max-connection-age=1h")
 	if err != nil {
@@ -246,7 +247,11 @@ func (b *bench) connections() error {
 	for _, c := range open {
 		ask(c)
 	}
-	fmt.Printf("BENCH serve/connections open=%d refused=%d resident=%dMB target=0\n", len(open), refused, resident>>20)
+	fmt.Printf("BENCH serve/connections wanted=%d open=%d refused=%d resident=%dMB target=0", wanted, len(open), refused, resident>>20)
+	if most < wanted {
+		fmt.Printf(" (a process may have %d files open here, so there cannot be more)", limit.Max)
+	}
+	fmt.Println()
 	return nil
 }
 

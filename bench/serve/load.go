@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,8 +16,9 @@ import (
 
 // load is what a load generator measured.
 type load struct {
-	rate float64 // requests a second
-	p99  time.Duration
+	rate     float64 // requests a second
+	answered int
+	p99      time.Duration
 }
 
 func (l load) String() string { return fmt.Sprintf("%.0f@%s", l.rate, l.p99.Round(time.Microsecond)) }
@@ -41,6 +43,24 @@ end
 if pause > 0 then
   function delay() return math.random(0, 2 * pause) end
 end
+-- Once the file is there, new connections go to another server: as those of a
+-- Service do when proxies know that a pod ends.
+local moved, host, port = os.getenv("BENCH_MOVED"), os.getenv("BENCH_HOST"), os.getenv("BENCH_PORT")
+if moved then
+  local asked, text = 0, nil
+  function init() text = wrk.format() end
+  function request()
+    asked = asked + 1
+    if moved and asked % 100 == 0 then
+      local file = io.open(moved)
+      if file then
+        file:close()
+        wrk.thread.addr, moved = wrk.lookup(host, port)[1], nil
+      end
+    end
+    return text
+  end
+end
 function done(summary, latency)
   local e = summary.errors
   io.write(string.format("\nRESULT %d %d %d %d\n", summary.requests, summary.duration,
@@ -56,24 +76,38 @@ type generator struct {
 	// Were it always the same, connections that met once would ask at the same
 	// moment ever after.
 	pause time.Duration
+	// moved is a file. Once it is there, new connections go to host; empty: none
+	// do.
+	moved, host string
 }
 
 // post measures requests over HTTP/1.1. Head is 0 for JSON.
 func (g generator) post(url string, body []byte, head int) (load, error) {
+	if _, err := g.wrk(warmUp, url, body, head); err != nil {
+		return load{}, err
+	}
+	return g.wrk(duration, url, body, head)
+}
+
+// wrk measures for so long.
+func (g generator) wrk(d time.Duration, url string, body []byte, head int) (load, error) {
 	lua, file := filepath.Join(g.dir, "wrk.lua"), filepath.Join(g.dir, "body")
 	if err := errors.Join(os.WriteFile(lua, []byte(script), 0o600), os.WriteFile(file, body, 0o600)); err != nil {
 		return load{}, err
 	}
-	environment := append(os.Environ(), "BENCH_BODY="+file, "BENCH_HEAD="+strconv.Itoa(head),
+	c := exec.Command("taskset", "-c", loadCore, "wrk", "-t1", "-c", strconv.Itoa(g.connections), "-d", d.String(), "--timeout", "10s", "-s", lua, url)
+	c.Env = append(os.Environ(), "BENCH_BODY="+file, "BENCH_HEAD="+strconv.Itoa(head),
 		"BENCH_PAUSE="+strconv.FormatInt(g.pause.Milliseconds(), 10))
-	var output []byte
-	for _, d := range []time.Duration{warmUp, duration} {
-		c := exec.Command("taskset", "-c", loadCore, "wrk", "-t1", "-c", strconv.Itoa(g.connections), "-d", d.String(), "--timeout", "10s", "-s", lua, url)
-		c.Env = environment
-		var err error
-		if output, err = c.CombinedOutput(); err != nil {
-			return load{}, fmt.Errorf("wrk: %w: %s", err, output)
+	if g.moved != "" {
+		host, port, err := net.SplitHostPort(g.host)
+		if err != nil {
+			return load{}, err
 		}
+		c.Env = append(c.Env, "BENCH_MOVED="+g.moved, "BENCH_HOST="+host, "BENCH_PORT="+port)
+	}
+	output, err := c.CombinedOutput()
+	if err != nil {
+		return load{}, fmt.Errorf("wrk: %w: %s", err, output)
 	}
 	var requests, micros, failed, p99 float64
 	_, result, _ := strings.Cut(string(output), "RESULT ")
@@ -83,7 +117,7 @@ func (g generator) post(url string, body []byte, head int) (load, error) {
 	if failed > 0 {
 		return load{}, fmt.Errorf("%.0f of %.0f requests failed", failed, requests)
 	}
-	return load{requests / micros * 1e6, time.Duration(p99) * time.Microsecond}, nil
+	return load{requests / micros * 1e6, int(requests), time.Duration(p99) * time.Microsecond}, nil
 }
 
 // call measures unary calls of ModelInfer over gRPC, with the connections'
@@ -127,5 +161,5 @@ func readLog(path string) (load, error) {
 		return load{}, errors.New("no call was answered")
 	}
 	slices.Sort(took)
-	return load{float64(len(took)) / duration.Seconds(), time.Duration(took[len(took)*99/100]) * time.Microsecond}, nil
+	return load{float64(len(took)) / duration.Seconds(), len(took), time.Duration(took[len(took)*99/100]) * time.Microsecond}, nil
 }

@@ -2,10 +2,10 @@
 // peers: the same model, the same requests, the same load generator, one after
 // the other, each alone on the same core. See bench/README.md.
 //
-//	serve SERVER PEERS DIR
+//	serve SERVER FLOOR PEERS DIR
 //
-// SERVER is this project's program, PEERS the folder of the peers' environments,
-// and DIR is where models and logs go.
+// SERVER is this project's program, FLOOR the bare server of floor.c, PEERS the
+// folder of the peers' environments, and DIR is where models and logs go.
 package main
 
 import (
@@ -28,9 +28,9 @@ func main() {
 
 // bench is what all cases share.
 type bench struct {
-	server, peers, dir string
-	registry           *registry
-	models             map[string]*served
+	server, floor, peers, dir string
+	registry                  *registry
+	models                    map[string]*served
 }
 
 // cases by name, in the order in which they run.
@@ -45,17 +45,18 @@ var cases = []struct {
 	{"overhead-grpc", (*bench).overhead},
 	{"batching", (*bench).batching},
 	{"swap", (*bench).swap},
+	{"stop", (*bench).stop},
 	{"start", (*bench).start},
 	{"memory", (*bench).memory},
 	{"connections", (*bench).connections},
 }
 
 func run(args []string) error {
-	if len(args) != 3 {
-		return errors.New("usage: serve SERVER PEERS DIR")
+	if len(args) != 4 {
+		return errors.New("usage: serve SERVER FLOOR PEERS DIR")
 	}
 	var b bench
-	for i, to := range []*string{&b.server, &b.peers, &b.dir} {
+	for i, to := range []*string{&b.server, &b.floor, &b.peers, &b.dir} {
 		path, err := filepath.Abs(args[i])
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -55,6 +56,17 @@ func (b *bench) peer(name string, m *served) (*side, error) {
 	c.Env = append(os.Environ(), "MODEL="+filepath.Join(m.dir, "model.onnx"), "NAME="+m.Name, "INPUTS="+fmt.Sprint(m.inputs),
 		"HTTP="+s.http, "GRPC="+s.grpc, "OMP_NUM_THREADS=1", "DIR="+b.dir)
 	return s, b.launch(s, []spec.ServedModel{m.ServedModel}, c)
+}
+
+// bare starts a server that does nothing but answer, after so long.
+func (b *bench) bare(after time.Duration) (*side, error) {
+	s := &side{name: "floor", http: freeAddress()}
+	_, port, err := net.SplitHostPort(s.http)
+	if err != nil {
+		return nil, err
+	}
+	const reply = 300 // bytes, about as many as an answer of the digits network
+	return s, b.launch(s, []spec.ServedModel{{}}, exec.Command("taskset", "-c", serverCore, b.floor, port, strconv.Itoa(reply), strconv.FormatInt(after.Nanoseconds(), 10)))
 }
 
 // launch starts a side and waits until its models are ready.

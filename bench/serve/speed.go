@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"trainyard.dev/trainyard/runtime/spec"
@@ -16,6 +19,9 @@ import (
 
 // clients ask at once where the peak is sought.
 const clients = 32
+
+// clients returns a generator of so many, who ask as fast as they can.
+func (b *bench) clients(n int) generator { return generator{dir: b.dir, connections: n} }
 
 // digitsJSON: one row of the digits network, V2 in JSON.
 func (b *bench) digitsJSON() error {
@@ -25,7 +31,7 @@ func (b *bench) digitsJSON() error {
 		if err := s.check(m.Name, body); err != nil {
 			return load{}, err
 		}
-		return generator{b.dir, clients, 0}.post(s.infer(m.Name), body, 0)
+		return b.clients(clients).post(s.infer(m.Name), body, 0)
 	}
 	ours, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
 	if err != nil {
@@ -46,33 +52,84 @@ func (b *bench) digitsJSON() error {
 	return nil
 }
 
-// half: the same at half of the peak, and how long the server had to wait for its
-// core meanwhile, since other programs were there: that is in every latency, too.
+// half: the same at half of the peak, in turns with a bare server that takes as
+// long for a request: what that cannot do, the machine and the load generator
+// cannot. Told is also for how long our server had to wait for its core, since
+// other programs were there: that is in every latency, too.
 func (b *bench) half() error {
 	m := b.models["digits"]
 	body := jsonRequest(m.inputs)
-	s, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
+	ours, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
 	if err != nil {
 		return err
 	}
-	defer s.stop()
-	peak, err := generator{b.dir, clients, 0}.post(s.infer(m.Name), body, 0)
+	defer ours.stop()
+	peak, err := b.clients(clients).post(ours.infer(m.Name), body, 0)
 	if err != nil {
 		return err
 	}
+	bare, err := b.floorFor(peak, m, body)
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
+	const turns = 3
+	var rounds [2][turns]load
+	waited := time.Duration(0)
+	for turn := range turns {
+		before, err := ours.waited()
+		if err != nil {
+			return err
+		}
+		if rounds[0][turn], err = b.atHalf(ours, peak, m, body); err != nil {
+			return err
+		}
+		after, err := ours.waited()
+		if err != nil {
+			return err
+		}
+		waited += after - before
+		if rounds[1][turn], err = b.atHalf(bare, peak, m, body); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("BENCH serve/digits-json-half ours=%s floor=%s peak=%.0f target=1ms waited-for-core=%.1f%%\n",
+		middle(rounds[0][:]), middle(rounds[1][:]), peak.rate, 100*waited.Seconds()/(turns*(warmUp+duration).Seconds()))
+	return nil
+}
+
+// middle returns the load with the median of the latencies.
+func middle(all []load) load {
+	slices.SortFunc(all, func(a, b load) int { return cmp.Compare(a.p99, b.p99) })
+	return all[len(all)/2]
+}
+
+// atHalf asks a side at half of the peak: clients pause, and there are as many of
+// them as that takes.
+func (b *bench) atHalf(s *side, peak load, m *served, body []byte) (load, error) {
 	const pause = 2 * time.Millisecond
-	before, err := s.waited()
+	g := generator{dir: b.dir, connections: max(1, int(peak.rate/2*pause.Seconds())), pause: pause}
+	first, err := g.wrk(warmUp, s.infer(m.Name), body, 0)
 	if err != nil {
-		return err
+		return load{}, err
 	}
-	half, err := generator{b.dir, max(1, int(peak.rate/2*pause.Seconds())), pause}.post(s.infer(m.Name), body, 0)
+	g.connections = max(1, int(float64(g.connections)*peak.rate/2/first.rate))
+	return g.wrk(duration, s.infer(m.Name), body, 0)
+}
+
+// floorFor starts a bare server with the peak of another: it spends the time that
+// it has left for a request.
+func (b *bench) floorFor(peak load, m *served, body []byte) (*side, error) {
+	s, err := b.bare(0)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	after, err := s.waited()
-	fmt.Printf("BENCH serve/digits-json-half ours=%s target=1ms waited-for-core=%.1f%%\n",
-		half, 100*(after-before).Seconds()/(warmUp+duration).Seconds())
-	return err
+	alone, err := b.clients(clients).post(s.infer(m.Name), body, 0)
+	s.stop()
+	if err != nil {
+		return nil, err
+	}
+	return b.bare(time.Duration(max(0, 1/peak.rate-1/alone.rate) * float64(time.Second)))
 }
 
 func (b *bench) giveUp(s *side) error {
@@ -119,12 +176,58 @@ func (b *bench) swap() error {
 		}
 		swapped <- nil
 	}()
-	asked, err := generator{b.dir, clients, 0}.post(s.infer(m.Name), jsonRequest(m.inputs), 0)
+	asked, err := b.clients(clients).post(s.infer(m.Name), jsonRequest(m.inputs), 0)
 	cancel()
 	if err := errors.Join(err, <-swapped); err != nil {
 		return err
 	}
 	fmt.Printf("BENCH serve/swap ours=%s swaps=%d failed=0\n", asked, swaps)
+	return nil
+}
+
+// stop: a server is asked to stop while hundreds of clients ask as fast as they
+// can, and those go on, as in a cluster: for a second new connections still reach
+// it, then another server. A request without an answer fails the measurement.
+func (b *bench) stop() error {
+	m := b.models["digits"]
+	var sides [2]*side
+	for i := range sides {
+		s, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel}, "--stop-quiet=3s", "--stop-least=5s")
+		if err != nil {
+			return err
+		}
+		defer s.stop()
+		sides[i] = s
+	}
+	stopping, other := sides[0], sides[1]
+	g := generator{dir: b.dir, connections: 400, moved: filepath.Join(b.dir, "moved"), host: other.http}
+	_ = os.Remove(g.moved) // of an earlier run
+	const before, shown, all = 2 * time.Second, time.Second, 12 * time.Second
+	ended, took := make(chan error, 1), time.Duration(0)
+	go func() {
+		time.Sleep(before)
+		asked := time.Now()
+		if err := stopping.command.Process.Signal(syscall.SIGTERM); err != nil {
+			ended <- err
+			return
+		}
+		time.Sleep(shown)
+		if err := os.WriteFile(g.moved, nil, 0o600); err != nil {
+			ended <- err
+			return
+		}
+		err := stopping.command.Wait()
+		took = time.Since(asked)
+		ended <- err
+	}()
+	asked, err := g.wrk(all, stopping.infer(m.Name), jsonRequest(m.inputs), 0)
+	if err := errors.Join(err, <-ended); err != nil {
+		return err
+	}
+	if took > all-before {
+		return fmt.Errorf("the server ended %s after it was asked to, when nobody asked it any more", took)
+	}
+	fmt.Printf("BENCH serve/stop ours=%s connections=%d answered=%d failed=0 ended-after=%s\n", asked, g.connections, asked.answered, took.Round(time.Millisecond))
 	return nil
 }
 
@@ -135,13 +238,13 @@ func (b *bench) digitsGRPC() error {
 		if _, err := callOnce(s.grpc, message(m.Name, 1, m.inputs)); err != nil {
 			return load{}, err
 		}
-		return generator{b.dir, clients, 0}.call(s.grpc, message(m.Name, 1, m.inputs), 4)
+		return b.clients(clients).call(s.grpc, message(m.Name, 1, m.inputs), 4)
 	}
 	s, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
 	if err != nil {
 		return err
 	}
-	json, err := generator{b.dir, clients, 0}.post(s.infer(m.Name), jsonRequest(m.inputs), 0)
+	json, err := b.clients(clients).post(s.infer(m.Name), jsonRequest(m.inputs), 0)
 	if err != nil {
 		return errors.Join(err, b.giveUp(s))
 	}
@@ -168,7 +271,7 @@ func (b *bench) rows64() error {
 		return err
 	}
 	body, head := binaryRequest(rows, m.inputs)
-	ours, err := generator{b.dir, 4, 0}.post(s.infer(m.Name), body, head)
+	ours, err := b.clients(4).post(s.infer(m.Name), body, head)
 	s.stop()
 	if err != nil {
 		return err
@@ -190,7 +293,7 @@ func (b *bench) session(m *served, rows int) (load, error) {
 	}
 	var told struct{ Rate, P99 float64 }
 	err = json.Unmarshal(output, &told)
-	return load{told.Rate, time.Duration(told.P99 * float64(time.Second))}, err
+	return load{rate: told.Rate, p99: time.Duration(told.P99 * float64(time.Second))}, err
 }
 
 // batching: 64 clients with one row each, of a network of 21 million weights,
@@ -204,7 +307,7 @@ func (b *bench) batching() error {
 		if err != nil {
 			return err
 		}
-		rates[i], err = generator{b.dir, 64, 0}.post(s.infer(m.Name), body, head)
+		rates[i], err = b.clients(64).post(s.infer(m.Name), body, head)
 		s.stop()
 		if err != nil {
 			return err
