@@ -130,6 +130,7 @@ CONFORMANCE := $(CURDIR)/bin/conformance
 conformance: $(CONFORMANCE)/installed ## Let clients and checkers that others wrote ask the server
 	mkdir -p bin/conformance/programs
 	go build -o bin/conformance/programs/ ./cmd/server ./test/conformance/registry
+	go -C hack/h2spec build -o $(CONFORMANCE)/programs/ github.com/summerwind/h2spec/cmd/h2spec
 	@# One process each: two of the clients cannot be in the same.
 	for test in test/conformance/test_*.py; do \
 		BINARIES=$(CONFORMANCE)/programs $(CONFORMANCE)/bin/python -m pytest -q -p no:cacheprovider $$test; \

@@ -40,6 +40,14 @@ func (a *activity) end() {
 	a.requests++
 }
 
+// callOff ends what will begin again, and counts no request.
+func (a *activity) callOff() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.advance()
+	a.inFlight--
+}
+
 // advance brings the integral up to now. It is called before inFlight changes.
 func (a *activity) advance() {
 	t := a.now()

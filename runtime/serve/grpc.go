@@ -8,7 +8,6 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/protobuf/proto"
@@ -17,39 +16,13 @@ import (
 	"trainyard.dev/trainyard/runtime/spec"
 )
 
-// streams is how many calls one connection may have at once. A client that
-// makes more waits; the messages of all lie in memory.
-const streams = 250
-
-// workers are goroutines that calls are given to, while one of them is idle, so
-// that their stacks need not grow again for each call. More calls have goroutines
-// of their own.
-const workers = 32
-
-// grpcServer answers on [spec.GRPCPort]: predictions, health and reflection.
-// Its limits are those of REST, as far as gRPC has them.
+// grpcServer answers calls whose connections are those of [rpc], which has most of
+// the limits.
 func (s *Server) grpcServer() *grpc.Server {
-	o := s.options
-	counting := &calls{s}
 	g := grpc.NewServer(
 		grpc.ForceServerCodecV2(newBounded()),
-		grpc.MaxRecvMsgSize(int(o.BodyBytes)),
-		grpc.MaxHeaderListSize(uint32(o.HeaderBytes)),
-		grpc.MaxConcurrentStreams(streams),
-		grpc.NumStreamWorkers(workers),
-		grpc.ConnectionTimeout(o.ReadHeaderTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{
-			// The library moves it by up to a tenth, either way.
-			MaxConnectionAge:      o.ConnectionAge,
-			MaxConnectionAgeGrace: o.WriteTimeout,
-			MaxConnectionIdle:     o.IdleTimeout,
-			// Finds out who is gone without a word.
-			Time:    time.Minute,
-			Timeout: 20 * time.Second,
-		}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.InTapHandle(counting.begun),
-		grpc.StatsHandler(counting),
+		grpc.MaxRecvMsgSize(int(s.options.BodyBytes)),
+		grpc.StatsHandler(&calls{s}),
 		grpc.UnaryInterceptor(s.answerCall),
 	)
 	inference.RegisterGRPCInferenceServiceServer(g, &inferenceService{s})
@@ -170,19 +143,20 @@ func (s *inferenceService) ModelInfer(ctx context.Context, r *inference.ModelInf
 	b := takeBuffers()
 	defer b.giveBack()
 	traced := s.beginCall(ctx, r.GetModelName())
-	answer, err := s.inferCall(ctx, r, b)
-	traced.end(callOf(ctx).served, &b.phases, err)
+	call := callOf(ctx)
+	v, err := s.models.acquire(r.GetModelName(), r.GetModelVersion())
+	var answer *inference.ModelInferResponse
+	if err == nil {
+		defer v.release()
+		call.served = v
+		answer, err = s.inferCall(ctx, v, r, b)
+	}
+	traced.end(call.served, &b.phases, err)
 	return answer, err
 }
 
-// inferCall answers with the version that the request is for.
-func (s *inferenceService) inferCall(ctx context.Context, r *inference.ModelInferRequest, b *buffers) (*inference.ModelInferResponse, error) {
-	v, err := s.models.acquire(r.GetModelName(), r.GetModelVersion())
-	if err != nil {
-		return nil, err
-	}
-	defer v.release()
-	callOf(ctx).served = v
+// inferCall answers with a version.
+func (s *Server) inferCall(ctx context.Context, v *version, r *inference.ModelInferRequest, b *buffers) (*inference.ModelInferResponse, error) {
 	b.phases = phases{began: time.Now()}
 	answer, err := inferGRPC(ctx, v, r, s.options.Rows, b)
 	v.statistics.answered(&b.phases, time.Now(), err)

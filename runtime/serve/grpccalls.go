@@ -4,12 +4,12 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"trainyard.dev/trainyard/runtime/serve/internal/inference"
@@ -24,7 +24,8 @@ type inferenceCall struct {
 	method string
 	// served is the version that answered it, if it is a ModelInfer and met one.
 	served *version
-	cancel context.CancelFunc
+	// counted tells that it is, since its head came.
+	counted bool
 }
 
 type callKey struct{}
@@ -37,12 +38,11 @@ func callOf(ctx context.Context) *inferenceCall {
 // begun makes a call known by its context, and bounds it, from its head on: a
 // client that stops sending holds nothing for ever. Streams, of health and
 // reflection, may last.
-func (s *calls) begun(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if !ofInference(info.FullMethodName) {
-		return ctx, nil
+func (s *Server) begun(ctx context.Context, c *inferenceCall) (context.Context, context.CancelFunc) {
+	if !ofInference(c.method) {
+		return context.WithCancel(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.options.WriteTimeout)
-	return context.WithValue(ctx, callKey{}, &inferenceCall{method: info.FullMethodName, cancel: cancel}), nil
+	return context.WithTimeout(context.WithValue(ctx, callKey{}, c), s.options.WriteTimeout)
 }
 
 // TagRPC implements [stats.Handler].
@@ -58,12 +58,15 @@ func (s *calls) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	case *stats.Begin:
 		s.begin(c)
 	case *stats.End:
-		c.cancel()
-		s.end(c, e)
+		s.end(c, status.Code(e.Error), e.EndTime.Sub(e.BeginTime))
 	}
 }
 
-func (s *calls) begin(c *inferenceCall) {
+func (s *Server) begin(c *inferenceCall) {
+	if c.counted {
+		return
+	}
+	c.counted = true
 	if waitedFor(c.method) {
 		s.requests.begin()
 	}
@@ -72,9 +75,23 @@ func (s *calls) begin(c *inferenceCall) {
 	}
 }
 
-func (s *calls) end(c *inferenceCall, e *stats.End) {
+// callOff ends a call of which another begins.
+func (s *Server) callOff(c *inferenceCall) {
+	if !c.counted {
+		return
+	}
+	c.counted = false
+	s.predictions.callOff()
+	s.requests.callOff()
+}
+
+func (s *Server) end(c *inferenceCall, code codes.Code, took time.Duration) {
+	if !c.counted {
+		return
+	}
+	c.counted = false
 	if c.method == inference.GRPCInferenceService_ModelInfer_FullMethodName {
-		s.metrics.answered(c.served, "grpc", status.Code(e.Error).String(), e.EndTime.Sub(e.BeginTime))
+		s.metrics.answered(c.served, "grpc", code.String(), took)
 		s.predictions.end()
 	}
 	if waitedFor(c.method) {

@@ -25,8 +25,8 @@ type Options struct {
 	// BodyBytes is the most that a request's body may have.
 	BodyBytes int64
 	// BytesInFlight is the most that the bodies of all requests may have that
-	// are in memory at once. Of gRPC, a message counts when it is whole; so does
-	// a body of REST that fits into 16 KiB with its head.
+	// are in memory at once. A body of REST that fits into 16 KiB with its head
+	// counts when it is whole, as does a message of gRPC that is compressed.
 	BytesInFlight int64
 	// HeaderBytes is the most that a request's head may have.
 	HeaderBytes int

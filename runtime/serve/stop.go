@@ -7,9 +7,6 @@ import (
 	"net/http"
 	"os"
 	"time"
-
-	"golang.org/x/net/netutil"
-	"google.golang.org/grpc"
 )
 
 // Stopping says how a server ends without losing a request. When it is asked
@@ -69,16 +66,16 @@ type Listeners struct {
 func (s *Server) Run(signals <-chan os.Signal, l Listeners) error {
 	defer s.models.Close()
 	front, back := s.servers()
-	rpc := s.grpcServer()
+	rpc := newRPC(s, l.GRPC)
 	ended := make(chan error, 3)
 	simple := newQuick(s, l.Predictions)
 	go func() { ended <- front.Serve(simple) }()
-	go func() { ended <- rpc.Serve(netutil.LimitListener(l.GRPC, s.options.Connections)) }()
+	go func() { ended <- rpc.serve() }()
 	go func() { ended <- back.Serve(l.Operations) }()
 	defer simple.cut()
 	defer front.Close()
 	defer back.Close()
-	defer rpc.Stop()
+	defer rpc.cut()
 	select {
 	case err := <-ended:
 		return err
@@ -91,7 +88,7 @@ func (s *Server) Run(signals <-chan os.Signal, l Listeners) error {
 
 // stop waits for quiet and shuts down. Operations go on meanwhile, so that
 // those who measure see the last requests, too.
-func (s *Server) stop(signals <-chan os.Signal, front *http.Server, simple *quick, rpc *grpc.Server) {
+func (s *Server) stop(signals <-chan os.Signal, front *http.Server, simple *quick, rpc *rpc) {
 	s.stopping.Store(true)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -106,28 +103,12 @@ func (s *Server) stop(signals <-chan os.Signal, front *http.Server, simple *quic
 	bounded, done := context.WithTimeout(ctx, s.options.Stop.Shutdown)
 	defer done()
 	close(s.shutdown)
-	if err := errors.Join(front.Shutdown(bounded), simple.shutdown(bounded), stopCalls(bounded, rpc)); err != nil {
+	if err := errors.Join(front.Shutdown(bounded), simple.shutdown(bounded), rpc.shutdown(bounded)); err != nil {
 		inFlight, _ := s.requests.last()
 		s.options.Log.Warn("stopped before all requests were answered", "inFlight", inFlight, "error", errors.Join(err, ctx.Err()))
 		return
 	}
 	s.options.Log.Info("stopped")
-}
-
-// stopCalls asks gRPC's clients to leave, which they do at once and without
-// loss, and waits for what still runs.
-func stopCalls(ctx context.Context, rpc *grpc.Server) error {
-	stopped := make(chan struct{})
-	go func() {
-		rpc.GracefulStop()
-		close(stopped)
-	}()
-	select {
-	case <-stopped:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (s *Server) servers() (front, back *http.Server) {
