@@ -16,5 +16,8 @@ FROM scratch AS runtime
 COPY bin/image/runtime/ /
 # collective, which connects the workers of a run, with its libraries.
 COPY bin/gloo/ /
+# Keeps a thread of Go's runtime from falling asleep, and says nothing for 24 days:
+# see docs/design.
+ENV GODEBUG=schedtrace=2147483647
 USER 65532:65532
 ENTRYPOINT ["/server"]

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,10 +44,28 @@ func (b *bench) ours(cores string, models []spec.ServedModel, flags ...string) (
 	if err := os.WriteFile(config, text, 0o600); err != nil {
 		return nil, err
 	}
+	image, err := imageEnvironment()
+	if err != nil {
+		return nil, err
+	}
 	s := &side{name: "ours", http: freeAddress(), grpc: freeAddress(), operations: freeAddress()}
 	arguments := append([]string{"-c", cores, b.server, "--config=" + config, "--listen=" + s.http, "--grpc-listen=" + s.grpc,
 		"--operations-listen=" + s.operations, "--stop-quiet=10ms", "--stop-least=10ms"}, flags...)
-	return s, b.launch(s, models, exec.Command("taskset", arguments...))
+	c := exec.Command("taskset", arguments...)
+	c.Env = append(os.Environ(), image...)
+	return s, b.launch(s, models, c)
+}
+
+// imageEnvironment is what the image of the server sets.
+func imageEnvironment() ([]string, error) {
+	text, err := os.ReadFile("Dockerfile")
+	var variables []string
+	for line := range strings.Lines(string(text)) {
+		if variable, ok := strings.CutPrefix(line, "ENV "); ok {
+			variables = append(variables, strings.TrimSpace(variable))
+		}
+	}
+	return variables, err
 }
 
 // peer starts a peer's server of a model.
