@@ -70,8 +70,13 @@ func cases(csvMegabytes int) []bench {
 		},
 		{
 			recipe{Name: "csv", Layers: []int{20, 1}},
-			func(r *recipe, path string) error { return drawCSV(r, path, csvMegabytes) },
+			func(r *recipe, path string) error { return drawCSV(r, path, csvMegabytes, 6) },
 			[]peer{{"pandas", 2}},
+		},
+		{
+			recipe{Name: "csv-float64", Layers: []int{20, 1}},
+			func(r *recipe, path string) error { return drawCSV(r, path, csvMegabytes, shortest) },
+			[]peer{{"pandas", 0}},
 		},
 		{
 			recipe{Name: "digits", Layers: []int{64, 64, 32, 10}, Batch: 32, LearningRate: 0.001, Epochs: 20, Seeds: 10},

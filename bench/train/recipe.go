@@ -130,9 +130,14 @@ func drawDigits(r *recipe, path string) error {
 	return write(path, values)
 }
 
-// drawCSV writes a table of 20 columns of numbers and a number as label, until
-// the file has that many megabytes, and sets the recipe's rows.
-func drawCSV(r *recipe, path string, megabytes int) error {
+// shortest is how many digits a number needs to be read as the same float64: 16 or
+// 17 for most, which is what pandas and numpy write unless told otherwise.
+const shortest = -1
+
+// drawCSV writes a table of 20 columns of numbers and a number as label, with that
+// many digits each, until the file has that many megabytes, and sets the recipe's
+// rows.
+func drawCSV(r *recipe, path string, megabytes, digits int) error {
 	random := rand.New(rand.NewPCG(1, 1))
 	var text []byte
 	for j := range r.inputs() {
@@ -141,9 +146,9 @@ func drawCSV(r *recipe, path string, megabytes int) error {
 	text = append(text, "y\n"...)
 	for ; len(text) < megabytes*1_000_000; r.Rows++ {
 		for range r.inputs() {
-			text = append(strconv.AppendFloat(text, random.NormFloat64(), 'g', 6, 64), ',')
+			text = append(strconv.AppendFloat(text, random.NormFloat64(), 'g', digits, 64), ',')
 		}
-		text = append(strconv.AppendFloat(text, random.NormFloat64(), 'g', 6, 64), '\n')
+		text = append(strconv.AppendFloat(text, random.NormFloat64(), 'g', digits, 64), '\n')
 	}
 	return os.WriteFile(path, text, 0o644)
 }

@@ -5,25 +5,16 @@ import "trainyard.dev/trainyard/runtime/decimal"
 // parseDecimal reads text such as 12, -0.5 and 3.14159e-05, and gives the bits
 // that strconv gives. It is not ok for all others, numbers or not.
 func parseDecimal(text string) (v float32, ok bool) {
-	i, negative := 0, false
-	if text != "" && text[0] == '-' {
-		i, negative = 1, true
+	start, negative := 0, text != "" && text[0] == '-'
+	if negative {
+		start = 1
 	}
-	digits, start, point := uint64(0), i, -1
-	for ; i < len(text); i++ {
-		b := text[i]
-		if '0' <= b && b <= '9' {
-			digits = digits*10 + uint64(b-'0')
-			continue
-		}
-		if b != '.' || point >= 0 {
-			break
-		}
-		point = i
-	}
+	digits, i := readDigits(text, start, 0)
 	count, power := i-start, 0
-	if point >= 0 {
-		count, power = count-1, -(i - point - 1)
+	if i < len(text) && text[i] == '.' {
+		fraction := i + 1
+		digits, i = readDigits(text, fraction, digits)
+		count, power = count+i-fraction, fraction-i
 	}
 	exponent, ok := parseExponent(text[i:])
 	power += exponent
@@ -34,6 +25,22 @@ func parseDecimal(text string) (v float32, ok bool) {
 		v = -v
 	}
 	return v, ok
+}
+
+// readDigits appends the digits that start there to those before, eight at a time
+// while there are so many, and returns where they end.
+func readDigits(text string, at int, before uint64) (digits uint64, end int) {
+	for digits = before; len(text)-at >= 8; at += 8 {
+		eight := word(text, at) ^ '0'*ones
+		if (eight+(0x80-10)*ones|eight)&marks != 0 {
+			break
+		}
+		digits = digits*1e8 + eightDigits(eight)
+	}
+	for ; at < len(text) && '0' <= text[at] && text[at] <= '9'; at++ {
+		digits = digits*10 + uint64(text[at]-'0')
+	}
+	return digits, at
 }
 
 // parseExponent reads text such as e-05, or none.
