@@ -6,8 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -194,15 +196,18 @@ func TestCallsAreAnsweredAsGRPCDoes(t *testing.T) {
 		"a long one":    one("FP32", &contents{Fp32Contents: make([]float32, 8000)}, 2000, 4),
 		"one too large": one("FP32", &contents{Fp32Contents: make([]float32, 1<<14)}, 1<<12, 4),
 	} {
-		var got [2]string
-		for i, more := range [][]string{nil, {"x-bin", "AQ"}} {
-			var header, trailer metadata.MD
-			answer, err := client.ModelInfer(metadata.AppendToOutgoingContext(t.Context(), more...), request, grpc.Header(&header), grpc.Trailer(&trailer))
-			// An error has all its fields in the trailer, or begins with some of them.
-			got[i] = fmt.Sprint(answer, status.Convert(err).Proto(), metadata.Join(header, trailer))
-		}
-		if got[0] != got[1] {
-			t.Errorf("%s:\ngot  %s\nwant %s", name, got[0], got[1])
+		for _, kind := range []string{"", "proto"} {
+			var got [2]string
+			for i, more := range [][]string{nil, {"x-bin", "1"}} {
+				var header, trailer metadata.MD
+				answer, err := client.ModelInfer(metadata.AppendToOutgoingContext(t.Context(), more...), request,
+					grpc.CallContentSubtype(kind), grpc.Header(&header), grpc.Trailer(&trailer))
+				// An error has all its fields in the trailer, or begins with some of them.
+				got[i] = fmt.Sprint(answer, status.Convert(err).Proto(), metadata.Join(header, trailer))
+			}
+			if got[0] != got[1] {
+				t.Errorf("%s, %s:\ngot  %s\nwant %s", name, kind, got[0], got[1])
+			}
 		}
 	}
 	r.atRest(t)
@@ -769,4 +774,34 @@ func (c counting) Handle(_ context.Context, r slog.Record) error {
 		c.errors.Add(1)
 	}
 	return nil
+}
+
+// TestNetHTTPIsAnswered asks as the gateway does: with the client of net/http, the
+// head and the message apart.
+func TestNetHTTPIsAnswered(t *testing.T) {
+	r := runToEnd(t, irisServer(t, nil))
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	body, message := io.Pipe()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+r.rpc+inference.GRPCInferenceService_ModelInfer_FullMethodName, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/grpc")
+	request.Header.Set("Te", "trailers")
+	go func() {
+		await(t, "the call has begun", func() bool { n, _ := r.requests.last(); return n == 1 })
+		_, _ = message.Write(irisMessage(t)) // the answer tells
+		message.Close()
+	}()
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, err := io.ReadAll(response.Body); err != nil || len(text) != 62 || response.Trailer.Get("Grpc-Status") != "0" {
+		t.Errorf("got %d bytes, %v, %v", len(text), response.Trailer, err)
+	}
+	r.atRest(t)
 }

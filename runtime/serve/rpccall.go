@@ -29,7 +29,7 @@ const messageHead = 5
 // with nothing in its head that would have to be understood.
 func (h *rpcHead) simple() bool {
 	return h.method == http.MethodPost && h.path == inference.GRPCInferenceService_ModelInfer_FullMethodName && h.authority != "" &&
-		h.kind == "application/grpc" && !h.odd
+		(h.kind == "application/grpc" || h.kind == "application/grpc+proto") && !h.odd
 }
 
 // gather returns the stream when its message is whole. A message that is odd goes
@@ -174,7 +174,7 @@ func (c *rpcConnection) send(s *rpcStream, message []byte) {
 	defer c.mu.Unlock()
 	if !s.gone {
 		c.field(":status", "200")
-		c.field("content-type", "application/grpc")
+		c.field("content-type", s.kind)
 		c.writeHead(s, false)
 		message = c.writeSome(s, message)
 	}
@@ -218,7 +218,7 @@ func (c *rpcConnection) refused(s *rpcStream, st *status.Status) {
 	if !s.gone {
 		code = st.Code()
 		c.field(":status", "200")
-		c.field("content-type", "application/grpc")
+		c.field("content-type", s.kind)
 		c.status(st)
 		c.writeHead(s, true)
 	}

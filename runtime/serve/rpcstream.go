@@ -23,6 +23,7 @@ type rpcStream struct {
 	on              *rpcConnection
 	id              uint32
 	call            inferenceCall
+	kind            string // of content
 	began, deadline time.Time
 	// gathers tells that the message of a simple call is not whole yet.
 	gathers bool
@@ -137,7 +138,7 @@ func (c *rpcConnection) head(f *http2.MetaHeadersFrame) error {
 	if h.timeout >= 0 {
 		limit = min(limit, h.timeout)
 	}
-	s := &rpcStream{on: c, id: f.StreamID, call: inferenceCall{method: h.path}, began: c.heard, deadline: c.heard.Add(limit),
+	s := &rpcStream{on: c, id: f.StreamID, call: inferenceCall{method: h.path}, kind: h.kind, began: c.heard, deadline: c.heard.Add(limit),
 		claimed: h.length, room: streamWindow, out: c.initial, ended: f.StreamEnded()}
 	c.streams[s.id] = s
 	if s.ended || !h.simple() || c.rpc.traces.tracer != nil {
@@ -348,7 +349,7 @@ func (c *rpcConnection) handOn(s *rpcStream) {
 	c.rpc.callOff(&s.call)
 	s.body = bytes.Clone(s.body)
 	c.pass(s, s.request(&rpcHead{method: http.MethodPost}, []hpack.HeaderField{
-		{Name: "content-type", Value: "application/grpc"},
+		{Name: "content-type", Value: s.kind},
 		{Name: "grpc-timeout", Value: strconv.FormatInt(max(0, time.Until(s.deadline).Milliseconds()), 10) + "m"}}))
 }
 
