@@ -337,6 +337,7 @@ func TestCallsEndWithTheirDeadline(t *testing.T) {
 	// Neither way, a call may last longer than the server wants.
 	p.asks(7)
 	p.asks(9, "x-bin", "AQ")
+	p.do(p.WriteData(9, false, []byte{0, 0, 0, 1, 0})) // until then, it is as the other
 	told := map[string]bool{}
 	for range 5 {
 		told[p.hears()] = true

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -25,8 +26,10 @@ type rpcStream struct {
 	call            inferenceCall
 	kind            string // of content
 	began, deadline time.Time
-	// gathers tells that the message of a simple call is not whole yet.
+	// gathers tells that the message of a simple call is not whole yet, or that another
+	// call, which is what is asked, waits for its body.
 	gathers bool
+	asked   *http.Request
 
 	// body is what has arrived and was not read, and taken what it takes of the
 	// server's budget.
@@ -138,16 +141,24 @@ func (c *rpcConnection) head(f *http2.MetaHeadersFrame) error {
 	if h.timeout >= 0 {
 		limit = min(limit, h.timeout)
 	}
-	s := &rpcStream{on: c, id: f.StreamID, call: inferenceCall{method: h.path}, kind: h.kind, began: c.heard, deadline: c.heard.Add(limit),
+	s := &rpcStream{on: c, id: f.StreamID, call: inferenceCall{method: h.path}, kind: cmp.Or(h.kind, "application/grpc"), began: c.heard, deadline: c.heard.Add(limit),
 		claimed: h.length, room: streamWindow, out: c.initial, ended: f.StreamEnded()}
 	c.streams[s.id] = s
-	if s.ended || !h.simple() || c.rpc.traces.tracer != nil {
-		c.pass(s, s.request(&h, f.RegularFields()))
-		return nil
+	simple := !s.ended && h.simple() && c.rpc.traces.tracer == nil
+	if !simple {
+		s.asked = s.request(&h, f.RegularFields())
+		// It waits for some of its body, and for all of a short one that says its length:
+		// an answer before that would come instead of what is wrong with the body.
+		if s.ended || s.claimed > streamWindow {
+			c.pass(s, s.asked)
+			return nil
+		}
 	}
 	s.gathers = true
 	c.gathering++
-	c.rpc.begin(&s.call)
+	if simple {
+		c.rpc.begin(&s.call)
+	}
 	return nil
 }
 
@@ -194,6 +205,13 @@ func (c *rpcConnection) data(f *http2.DataFrame) (*rpcStream, error) {
 		return nil, nil
 	}
 	s.taken += int64(len(data))
+	if s.gathers && s.asked != nil {
+		s.body = append(s.body, data...)
+		if s.ended || s.claimed < 0 {
+			c.handOn(s)
+		}
+		return nil, c.consumed(s, n-len(data))
+	}
 	if s.gathers {
 		if len(s.body) == 0 && s.ended {
 			s.body = data // which is read before the next frame is
@@ -343,14 +361,17 @@ func (c *rpcConnection) write(ctx context.Context, s *rpcStream, data []byte) er
 	}
 }
 
-// handOn has grpc-go answer a call that seemed simple.
+// handOn has grpc-go answer a call that seemed simple, or whose body is whole.
 func (c *rpcConnection) handOn(s *rpcStream) {
 	c.gathered(s)
 	c.rpc.callOff(&s.call)
 	s.body = bytes.Clone(s.body)
-	c.pass(s, s.request(&rpcHead{method: http.MethodPost}, []hpack.HeaderField{
-		{Name: "content-type", Value: s.kind},
-		{Name: "grpc-timeout", Value: strconv.FormatInt(max(0, time.Until(s.deadline).Milliseconds()), 10) + "m"}}))
+	if s.asked == nil {
+		s.asked = s.request(&rpcHead{method: http.MethodPost}, []hpack.HeaderField{
+			{Name: "content-type", Value: s.kind},
+			{Name: "grpc-timeout", Value: strconv.FormatInt(max(0, time.Until(s.deadline).Milliseconds()), 10) + "m"}})
+	}
+	c.pass(s, s.asked)
 }
 
 // pass has grpc-go answer a call, which it is shown as [net/http] would.
