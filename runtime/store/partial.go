@@ -16,6 +16,7 @@ const keptFor = time.Hour
 // partial is a folder in which a Pull gathers files.
 type partial struct {
 	path   string
+	folder os.FileInfo
 	unlock func()
 }
 
@@ -33,7 +34,7 @@ func openPartial(dir string, model digest.Digest) (*partial, error) {
 		return nil, err
 	}
 	if unlock, ok := lockFolder(path); ok {
-		return &partial{path, unlock}, nil
+		return newPartial(path, unlock)
 	}
 	path, err := os.MkdirTemp(parent, partialPrefix+"*")
 	if err != nil {
@@ -43,12 +44,28 @@ func openPartial(dir string, model digest.Digest) (*partial, error) {
 	if !ok {
 		unlock = func() {}
 	}
-	return &partial{path, unlock}, nil
+	return newPartial(path, unlock)
+}
+
+func newPartial(path string, unlock func()) (*partial, error) {
+	folder, err := os.Stat(path)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return &partial{path, folder, unlock}, nil
+}
+
+// isThere tells that the folder was not renamed. If it was, another Pull may by now
+// have a folder at this path.
+func (p *partial) isThere() bool {
+	there, err := os.Stat(p.path)
+	return err == nil && os.SameFile(there, p.folder)
 }
 
 // close lets the next Pull have the folder, if it can go on with it.
 func (p *partial) close(keep bool) {
-	if !keep {
+	if !keep && p.isThere() {
 		// What cannot be removed costs disk and nothing else.
 		_ = os.RemoveAll(p.path)
 	}

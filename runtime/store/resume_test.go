@@ -406,6 +406,31 @@ func TestPartsDoNotStayForever(t *testing.T) {
 	}
 }
 
+// TestFolderOfAnotherPull is left alone by one that is done, and that had its own at
+// the same path before.
+func TestFolderOfAnotherPull(t *testing.T) {
+	dir, model := filepath.Join(t.TempDir(), "model"), digest.FromString("model")
+	done, err := openPartial(dir, model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(done.path, dir); err != nil {
+		t.Fatal(err)
+	}
+	other, err := openPartial(dir, model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done.close(false)
+	if _, err := os.Stat(other.path); err != nil {
+		t.Errorf("the folder of another Pull: %v", err)
+	}
+	other.close(false)
+	if _, err := os.Stat(other.path); !os.IsNotExist(err) {
+		t.Errorf("its own folder is left: %v", err)
+	}
+}
+
 func TestReceived(t *testing.T) {
 	for header, want := range map[string]int64{
 		"0-1023": 1024, "bytes=0-9": 10, "0-0": 1, "": -1, "-": -1, "0-": -1, "0--5": -1, "x": -1, "0-9223372036854775807": -1, "0-99999999999999999999": -1,
