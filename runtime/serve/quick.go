@@ -120,17 +120,7 @@ func (q *quick) begin(c *connection) {
 // shutdown returns when there are no connections any more. It is called after
 // Close, since which they are closed as soon as their request is answered.
 func (q *quick) shutdown(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		q.running.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return awaitAll(ctx, &q.running)
 }
 
 // cut closes all connections at once.

@@ -117,17 +117,7 @@ func (r *rpc) close() {
 // shutdown returns when all calls are answered and all clients have left.
 func (r *rpc) shutdown(ctx context.Context) error {
 	r.close()
-	done := make(chan struct{})
-	go func() {
-		r.running.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return awaitAll(ctx, &r.running)
 }
 
 // cut closes all connections at once.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -109,6 +110,21 @@ func (s *Server) stop(signals <-chan os.Signal, front *http.Server, simple *quic
 		return
 	}
 	s.options.Log.Info("stopped")
+}
+
+// awaitAll returns when all of a group are done, or with the error of ctx.
+func awaitAll(ctx context.Context, group *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (s *Server) servers() (front, back *http.Server) {
