@@ -74,16 +74,19 @@ func (a Activation) validate() error {
 func (a Activation) apply(m blas32.General) {
 	switch {
 	case a.Kind == Linear:
-	case a.Kind != Softmax && m.Stride == m.Cols:
-		a.applyRow(m.Data[:m.Rows*m.Cols]) // all rows in one go
+	case a.Kind == Softmax:
+		softmax(m)
+	case m.Stride == m.Cols:
+		a.applyAll(m.Data[:m.Rows*m.Cols])
 	default:
 		for i := range m.Rows {
-			a.applyRow(row(m, i))
+			a.applyAll(row(m, i))
 		}
 	}
 }
 
-func (a Activation) applyRow(v []float32) {
+// applyAll is apply for the kinds that look at one element at a time.
+func (a Activation) applyAll(v []float32) {
 	switch a.Kind {
 	case ReLU:
 		relu(v)
@@ -116,8 +119,6 @@ func (a Activation) applyRow(v []float32) {
 		for i, x := range v {
 			v[i] = float32(math.Tanh(float64(x)))
 		}
-	case Softmax:
-		softmax(v)
 	}
 }
 
@@ -183,28 +184,6 @@ func (a Activation) backRow(z, y, dy []float32) {
 		for i, p := range y {
 			dy[i] = p * (dy[i] - dot)
 		}
-	}
-}
-
-// softmax takes the largest element out before it exponentiates, so that
-// nothing overflows.
-func softmax(v []float32) {
-	if len(v) == 0 {
-		return
-	}
-	largest := v[0]
-	for _, x := range v {
-		largest = max(largest, x)
-	}
-	var sum float64
-	for i, x := range v {
-		e := math.Exp(float64(x - largest))
-		v[i] = float32(e)
-		sum += e
-	}
-	scale := float32(1 / sum)
-	for i := range v {
-		v[i] *= scale
 	}
 }
 

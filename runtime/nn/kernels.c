@@ -1,6 +1,6 @@
 //go:build openblas
 
-// The element-wise loops of training, for the compiler to vectorize. On amd64,
+// The loops over elements, for the compiler to vectorize. On amd64,
 // gcc makes a version for each of these instruction sets, and the processor's
 // best is chosen when the program starts.
 
@@ -47,6 +47,49 @@ void trainyard_sum_rows(size_t rows, size_t cols, size_t stride,
 	for (size_t i = 0; i < rows; i++)
 		for (size_t j = 0; j < cols; j++)
 			sums[j] += x[i * stride + j];
+}
+
+// exp(x) for x that is at most 0, within 1.2e-7 of it, and 0 for what is less than
+// the least normal number: x is n*log(2) + r, and exp(r) is a polynomial, both as in
+// Cephes's expf (S. L. Moshier). Adding 1.5*2^23 rounds to an integer, which is then
+// in the low bits.
+static inline __attribute__((always_inline)) float exponential(float x) {
+	union { float number; uint32_t bits; } n = {x * 1.44269504f + 12582912.f}, power;
+	float whole = n.number - 12582912.f;
+	float r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+	float y = 1.9875691500e-4f;
+	y = y * r + 1.3981999507e-3f;
+	y = y * r + 8.3334519073e-3f;
+	y = y * r + 4.1665795894e-2f;
+	y = y * r + 1.6666665459e-1f;
+	y = y * r + 5.0000001201e-1f;
+	y = y * r * r + r + 1;
+	power.bits = (n.bits + 127) << 23;
+	return x < -87.33654f ? 0 : y * power.number;
+}
+
+// Rows of cols numbers. All are exponentiated in one go, since few outputs do not
+// fill a register.
+VECTORIZED
+void trainyard_softmax(size_t rows, size_t cols, float *x) {
+	for (size_t i = 0; i < rows; i++) {
+		float *row = x + i * cols, largest = row[0];
+		for (size_t j = 1; j < cols; j++)
+			largest = row[j] > largest ? row[j] : largest;
+		for (size_t j = 0; j < cols; j++)
+			row[j] -= largest;
+	}
+	for (size_t i = 0; i < rows * cols; i++)
+		x[i] = exponential(x[i]);
+	for (size_t i = 0; i < rows; i++) {
+		float *row = x + i * cols;
+		double sum = 0;
+		for (size_t j = 0; j < cols; j++)
+			sum += row[j];
+		float scale = 1 / sum;
+		for (size_t j = 0; j < cols; j++)
+			row[j] *= scale;
+	}
 }
 
 // Numbers by their bits. Added to an exponent of ones, which NaN and infinity have,

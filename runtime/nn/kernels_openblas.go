@@ -13,6 +13,8 @@ package nn
 #cgo nocallback trainyard_relu_back
 #cgo noescape trainyard_sum_rows
 #cgo nocallback trainyard_sum_rows
+#cgo noescape trainyard_softmax
+#cgo nocallback trainyard_softmax
 #cgo noescape trainyard_all_finite
 #cgo nocallback trainyard_all_finite
 #include <stddef.h>
@@ -22,6 +24,7 @@ void trainyard_adam(size_t n, float *w, const float *g, float *m, float *v,
 void trainyard_relu(size_t n, float *x);
 void trainyard_relu_back(size_t n, const float *y, float *dy);
 void trainyard_sum_rows(size_t rows, size_t cols, size_t stride, const float *x, float *sums);
+void trainyard_softmax(size_t rows, size_t cols, float *x);
 int trainyard_all_finite(size_t n, const uint32_t *x);
 */
 import "C"
@@ -54,6 +57,16 @@ func sumRows(m blas32.General, sums []float32) {
 		return
 	}
 	C.trainyard_sum_rows(C.size_t(m.Rows), C.size_t(m.Cols), C.size_t(m.Stride), pointer(m.Data), pointer(sums[:m.Cols]))
+}
+
+func softmax(m blas32.General) {
+	if m.Stride == m.Cols {
+		C.trainyard_softmax(C.size_t(m.Rows), C.size_t(m.Cols), pointer(m.Data))
+		return
+	}
+	for i := range m.Rows {
+		C.trainyard_softmax(1, C.size_t(m.Cols), pointer(row(m, i)))
+	}
 }
 
 func allFinite(v []float32) bool {

@@ -13,10 +13,10 @@ const parallelFrom = 1 << 19
 // of 64 x 64; these tiles stay below that.
 func tileOf(_, _, _ int) (tileRows, tileCols int) { return 64, 192 }
 
-// packs: gonum's Gemm copies nothing that a second copy of the weights would
+// packedLanes: gonum's Gemm copies nothing that a second copy of the weights would
 // spare.
-const packs = false
+const packedLanes = 0
 
-func multiplyPacked(_ blas32.General, _, _ []float32, _ blas32.General) {
+func multiplyPacked(_ blas32.General, _, _ []float32, _ int, _ blas32.General) {
 	panic("nn: no kernel for packed weights")
 }

@@ -95,16 +95,72 @@ func TestActivationsFarOut(t *testing.T) {
 		{Activation{Kind: ReLU}, nan, nan}, {Activation{Kind: LeakyReLU, Alpha: .2}, nan, nan},
 	} {
 		v := []float32{c.x}
-		c.a.applyRow(v)
+		c.a.apply(matrix(1, 1, v))
 		if v[0] != c.want && (v[0] == v[0] || c.want == c.want) {
 			t.Errorf("%v(%v) is %v, want %v", c.a.Kind, c.x, v[0], c.want)
 		}
 	}
 	v := []float32{1000, 999, -1000}
-	Activation{Kind: Softmax}.applyRow(v)
+	Activation{Kind: Softmax}.apply(matrix(1, 3, v))
 	if e := 1 / (1 + math.Exp(-1)); math.Abs(float64(v[0])-e) > 1e-6 || v[2] != 0 {
 		t.Errorf("Softmax far out is %v, want %v first and 0 last", v, e)
 	}
+}
+
+// Softmax is what float64 gives, and the same bits come out whichever rows are
+// beside a row, with and without a gap between them.
+func TestSoftmax(t *testing.T) {
+	r := random(11)
+	softmax := Activation{Kind: Softmax}
+	for _, cols := range []int{1, 2, 3, 10, 16, 33, 1000} {
+		for _, spread := range []float64{1e-3, 1, 30, 500} {
+			whole := newMatrix(7, cols+1)
+			for i := range whole.Data {
+				whole.Data[i] = float32(spread * r.NormFloat64())
+			}
+			gaps, together := part(whole, 0, 0, 7, cols), newMatrix(7, cols)
+			for i := range together.Rows {
+				copy(row(together, i), row(gaps, i))
+			}
+			var want []float64
+			for i := range together.Rows {
+				want = append(want, softmax64(row(together, i))...)
+			}
+			softmax.apply(together)
+			for i, v := range together.Data {
+				if math.Abs(float64(v)-want[i]) > 1e-6*want[i]+1e-37 {
+					t.Fatalf("%d outputs of about %v: %v is %v, want %v", cols, spread, i, v, want[i])
+				}
+			}
+			softmax.apply(gaps)
+			for i := range together.Rows {
+				if !slices.Equal(row(gaps, i), row(together, i)) {
+					t.Fatalf("%d outputs of about %v: row %d alone is %v, with others %v", cols, spread, i, row(gaps, i), row(together, i))
+				}
+			}
+		}
+	}
+	nan := float32(math.NaN())
+	for _, v := range [][]float32{{1, nan, 2}, {nan, nan, nan}, {float32(math.Inf(1)), 1, 2}} {
+		if softmax.apply(matrix(1, 3, v)); allFinite(v) {
+			t.Errorf("Softmax of what is no number is %v", v)
+		}
+	}
+}
+
+// softmax64 is exp(x_i - max)/sum_j exp(x_j - max), where the differences are
+// rounded to float32, since that alone may change a result by 1e-5 of it.
+func softmax64(v []float32) []float64 {
+	largest, sum := slices.Max(v), 0.0
+	y := make([]float64, len(v))
+	for i, x := range v {
+		y[i] = math.Exp(float64(x - largest))
+		sum += y[i]
+	}
+	for i := range y {
+		y[i] /= sum
+	}
+	return y
 }
 
 func TestValidate(t *testing.T) {

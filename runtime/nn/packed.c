@@ -3,15 +3,25 @@
 // Products of some rows with weights that do not change, and so are laid out once
 // in the order in which they are read: in panels of 16 outputs, input by input.
 
+#include <math.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 enum { PANEL = 16 };
 
 typedef void product(size_t rows, size_t inner, const float *restrict x, size_t x_stride,
-	const float *restrict weight, const float *restrict bias, float *restrict y, size_t y_stride);
+	const float *restrict weight, const float *restrict bias, int relu, float *restrict y, size_t y_stride);
+
+struct kernel {
+	product *multiply;
+	int lanes;
+};
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+
+// -ffast-math is there for kernels.c. Here, NaN stays NaN.
+#pragma GCC optimize("no-finite-math-only", "signed-zeros")
 
 #define TARGET "arch=x86-64-v3"
 #define KERNEL(name) name##_v3
@@ -29,35 +39,38 @@ typedef void product(size_t rows, size_t inner, const float *restrict x, size_t 
 #define ROWS 12
 #include "packed.h"
 
-static product *best(void) {
+static struct kernel best(void) {
 	if (__builtin_cpu_supports("x86-64-v4"))
-		return product_v4;
-	return __builtin_cpu_supports("x86-64-v3") ? product_v3 : NULL;
+		return (struct kernel){product_v4, 16};
+	if (__builtin_cpu_supports("x86-64-v3"))
+		return (struct kernel){product_v3, 8};
+	return (struct kernel){NULL, 0};
 }
 
 #else
 
-static product *best(void) { return NULL; }
+static struct kernel best(void) { return (struct kernel){NULL, 0}; }
 
 #endif
 
-// Whether there is a kernel for this processor.
-int trainyard_packs(void) { return best() != NULL; }
+// How many numbers the kernel for this processor multiplies at once; 0 if there is
+// none.
+int trainyard_packed_lanes(void) { return best().lanes; }
 
-// Writes x*weight^T + bias into cols columns of y. There is weight and bias for
-// whole panels.
+// Writes x*weight^T + bias into cols columns of y, or with relu 0 where that is
+// less. There is weight and bias for whole panels.
 void trainyard_packed(size_t rows, size_t cols, size_t inner, const float *restrict x, size_t x_stride,
-		const float *restrict weight, const float *restrict bias, float *restrict y, size_t y_stride) {
-	product *kernel = best();
+		const float *restrict weight, const float *restrict bias, int relu, float *restrict y, size_t y_stride) {
+	product *multiply = best().multiply;
 	for (; cols >= PANEL; cols -= PANEL, weight += PANEL * inner, bias += PANEL, y += PANEL)
-		kernel(rows, inner, x, x_stride, weight, bias, y, y_stride);
+		multiply(rows, inner, x, x_stride, weight, bias, relu, y, y_stride);
 	if (cols == 0)
 		return;
 	enum { few = 48 };
 	float whole[few * PANEL];
 	for (size_t from = 0; from < rows; from += few) {
 		size_t n = rows - from < few ? rows - from : few;
-		kernel(n, inner, x + from * x_stride, x_stride, weight, bias, whole, PANEL);
+		multiply(n, inner, x + from * x_stride, x_stride, weight, bias, relu, whole, PANEL);
 		for (size_t r = 0; r < n; r++)
 			memcpy(y + (from + r) * y_stride, whole + r * PANEL, cols * sizeof(float));
 	}

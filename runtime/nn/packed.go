@@ -13,7 +13,7 @@ import (
 func (n *Network) Frozen() *Network {
 	frozen := &Network{Inputs: n.Inputs, Layers: slices.Clone(n.Layers)}
 	for i, l := range n.Layers {
-		if d, ok := l.(*Dense); ok && packs && d.Weight.Rows*d.Weight.Cols <= mostPacked {
+		if d, ok := l.(*Dense); ok && packedLanes > 0 && d.Weight.Rows*d.Weight.Cols <= mostPacked {
 			frozen.Layers[i] = &packedDense{Dense: d}
 		}
 	}
@@ -32,7 +32,9 @@ func (d *packedDense) predict(x, y blas32.General) {
 		return
 	}
 	d.packed.multiply(d.Dense, x, y)
-	d.Activation.apply(y)
+	if d.Activation.Kind != ReLU { // which the product has done
+		d.Activation.apply(y)
+	}
 }
 
 // mostPacked weights of a layer are copied at most, 16 MiB: who loads a large
@@ -70,14 +72,19 @@ func (p *packed) make(d *Dense) {
 	}
 }
 
-// multiply writes x*Weight^T + Bias of d into y. As in [multiply], what goes to
-// which goroutine does not matter for the result.
+// multiply writes x*Weight^T + Bias of d into y, or 0 where that is less and d has
+// ReLU. As in [multiply], what goes to which goroutine does not matter for the
+// result.
 func (p *packed) multiply(d *Dense, x, y blas32.General) {
 	p.made.Do(func() { p.make(d) })
 	panels := len(p.bias) / panel
 	parts := min(panels, mostParts, max(1, 2*x.Rows*x.Cols*y.Cols/parallelFrom))
 	t := packedProducts.take()
-	*t = packedProduct{p, x, y, (panels + parts - 1) / parts}
+	relu := 0
+	if d.Activation.Kind == ReLU {
+		relu = 1
+	}
+	*t = packedProduct{p, x, y, relu, (panels + parts - 1) / parts}
 	parallel(t, (panels+t.panels-1)/t.panels)
 	*t = packedProduct{}
 	packedProducts.put(t)
@@ -87,6 +94,7 @@ func (p *packed) multiply(d *Dense, x, y blas32.General) {
 type packedProduct struct {
 	*packed
 	x, y   blas32.General
+	relu   int
 	panels int
 }
 
@@ -99,21 +107,20 @@ func (t *packedProduct) do(i int) {
 	for j := from; j < to; j += cols {
 		for i := 0; i < t.y.Rows; i += rows {
 			rows := min(rows, t.y.Rows-i)
-			multiplyPacked(part(t.x, i, 0, rows, t.x.Cols), t.weight[j*t.x.Cols:], t.bias[j:], part(t.y, i, j, rows, min(cols, to-j)))
+			multiplyPacked(part(t.x, i, 0, rows, t.x.Cols), t.weight[j*t.x.Cols:], t.bias[j:], t.relu, part(t.y, i, j, rows, min(cols, to-j)))
 		}
 	}
 }
 
-// fewMultiplications take less than the 20 µs after which Go's scheduler gives a
-// core to somebody else who would compute, while a call in C goes on: then all
-// would end late, and none would find its weights in the cache.
-const fewMultiplications = 1 << 19
-
 // atOnce returns how many outputs and rows one call should compute: all rows, if
 // possible, since each call reads the weights of its outputs.
 func (t *packedProduct) atOnce() (cols, rows int) {
+	// Some multiplications take less than the 20 µs after which Go's scheduler gives
+	// a core to somebody else who would compute, while a call in C goes on: then all
+	// would end late, and none would find its weights in the cache.
 	const tiles = 12 // rows fill tiles of any kernel
-	panels := max(1, fewMultiplications/(panel*t.x.Cols*t.y.Rows))
-	rows = max(1, fewMultiplications/(panel*t.x.Cols*tiles)) * tiles
+	few := packedLanes << 16
+	panels := max(1, few/(panel*t.x.Cols*t.y.Rows))
+	rows = max(1, few/(panel*t.x.Cols*tiles)) * tiles
 	return panels * panel, rows
 }

@@ -2,12 +2,14 @@
 // register. With tiles of ROWS rows, 12 of its registers hold sums.
 
 typedef float KERNEL(lanes) __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t KERNEL(bits) __attribute__((vector_size(4 * LANES)));
 
 // rows is known where this is inlined, so that the sums stay in registers.
 static inline __attribute__((always_inline, target(TARGET)))
 void KERNEL(tile)(size_t rows, size_t inner, const float *restrict x, size_t x_stride,
-		const float *restrict weight, const float *restrict bias, float *restrict y, size_t y_stride) {
+		const float *restrict weight, const float *restrict bias, int relu, float *restrict y, size_t y_stride) {
 	enum { parts = PANEL / LANES };
+	const float zero_below = relu ? 0 : -INFINITY;
 	KERNEL(lanes) sums[ROWS][parts];
 #pragma GCC unroll 12
 	for (size_t r = 0; r < rows; r++)
@@ -24,18 +26,18 @@ void KERNEL(tile)(size_t rows, size_t inner, const float *restrict x, size_t x_s
 	for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 2
 		for (size_t p = 0; p < parts; p++)
-			*(KERNEL(lanes) *)(y + r * y_stride + LANES * p) = sums[r][p];
+			*(KERNEL(lanes) *)(y + r * y_stride + LANES * p) = (KERNEL(lanes))((KERNEL(bits))sums[r][p] & ~(sums[r][p] < zero_below));
 }
 
 // All rows of one panel.
 static __attribute__((target(TARGET)))
 void KERNEL(product)(size_t rows, size_t inner, const float *restrict x, size_t x_stride,
-		const float *restrict weight, const float *restrict bias, float *restrict y, size_t y_stride) {
+		const float *restrict weight, const float *restrict bias, int relu, float *restrict y, size_t y_stride) {
 	for (; rows >= ROWS; rows -= ROWS, x += ROWS * x_stride, y += ROWS * y_stride)
-		KERNEL(tile)(ROWS, inner, x, x_stride, weight, bias, y, y_stride);
+		KERNEL(tile)(ROWS, inner, x, x_stride, weight, bias, relu, y, y_stride);
 #define REST(n) \
 	if (rows & n) { \
-		KERNEL(tile)(n, inner, x, x_stride, weight, bias, y, y_stride); \
+		KERNEL(tile)(n, inner, x, x_stride, weight, bias, relu, y, y_stride); \
 		x += n * x_stride; \
 		y += n * y_stride; \
 	}

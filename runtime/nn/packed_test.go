@@ -12,7 +12,7 @@ import (
 func frozenPair(seed uint64, widths ...int) (plain, frozen *Network) {
 	n := &Network{Inputs: widths[0]}
 	for i, width := range widths[1:] {
-		d := NewDense(widths[i], width, Activation{Kind: ReLU})
+		d := NewDense(widths[i], width, Activation{Kind: []ActivationKind{ReLU, Tanh, Linear}[i%3]})
 		if i%2 == 1 {
 			d.Bias = nil
 		}
@@ -35,6 +35,21 @@ func TestFrozenPredictsTheSame(t *testing.T) {
 				if w := want.Data[i]; math.Abs(float64(v-w)) > 1e-4*max(1, math.Abs(float64(w))) {
 					t.Fatalf("%d rows, %d outputs: number %d is %v, was %v", rows, outputs, i, v, w)
 				}
+			}
+		}
+	}
+}
+
+// What is no number stays none, so that it is noticed.
+func TestFrozenKeepsNaN(t *testing.T) {
+	_, n := frozenPair(3, 40, 30)
+	for rows := 1; rows < 20; rows++ {
+		x := randomMatrix(rows, 40, random(4))
+		x.Data[0] = float32(math.NaN())
+		y := n.Predict(x, n.NewWorkspace(rows))
+		for i := range y.Rows {
+			if want := i > 0; allFinite(row(y, i)) != want {
+				t.Errorf("%d rows: row %d is %v", rows, i, row(y, i))
 			}
 		}
 	}
