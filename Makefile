@@ -111,7 +111,7 @@ SERVE_PEERS := bin/serve-peers
 
 .PHONY: bench-serve
 bench-serve: prerequisites $(addprefix $(SERVE_PEERS)/,kserve/ready mlserver/ready fastapi/ready) $(OPENBLAS)/libopenblas.a ## Serve beside KServe, MLServer and FastAPI (BENCH_CASES, see bench/README.md)
-	@command -v wrk h2load >/dev/null || apt-get install -y wrk nghttp2-client
+	@type wrk h2load runsc >/dev/null 2>&1 || apt-get install -y wrk nghttp2-client runsc
 	mkdir -p bin/bench-serve-data
 	$(BUILD_OPENBLAS) -o bin/bench-serve-server ./cmd/server
 	$(BUILD_OPENBLAS) -o bin/bench-serve ./bench/serve
