@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"trainyard.dev/trainyard/runtime/nn"
 )
@@ -70,6 +74,22 @@ func BenchmarkHandler(b *testing.B) {
 		if w.Code != http.StatusOK {
 			b.Fatal(w.Body)
 		}
+	}
+}
+
+// BenchmarkTraces tells of a request, where one in a hundred is sampled unless the
+// caller has decided.
+func BenchmarkTraces(b *testing.B) {
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(tracetest.NewNoopExporter()),
+		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(0.01))))
+	t := traces{provider.Tracer("test")}
+	for name, parent := range map[string]string{"no caller": "", "sampled": traceparent, "not sampled": strings.TrimSuffix(traceparent, "1") + "0"} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				t.begin(context.Background(), carrierOf([]byte(parent), nil), "v2", "digits").end(nil, new(phases), nil)
+			}
+		})
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -168,12 +167,11 @@ func (s *inferenceService) beginCall(ctx context.Context, model string) *span {
 	if s.traces.tracer == nil {
 		return nil
 	}
-	header := propagation.MapCarrier{}
 	md, _ := metadata.FromIncomingContext(ctx)
-	for _, key := range callers.Fields() {
-		if values := md.Get(key); len(values) > 0 {
-			header.Set(key, values[0])
+	return s.traces.begin(ctx, func(name string) string {
+		for _, value := range md.Get(name) {
+			return value
 		}
-	}
-	return s.traces.begin(ctx, header, "grpc", model)
+		return ""
+	}, "grpc", model)
 }

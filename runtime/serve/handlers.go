@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-
-	"go.opentelemetry.io/otel/propagation"
 )
 
 // codec answers the request in b.body and leaves the answer in b.answer.
@@ -28,7 +26,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, protocol string,
 	defer s.predictions.end()
 	b := takeBuffers()
 	defer b.giveBack()
-	traced := s.traces.begin(r.Context(), propagation.HeaderCarrier(r.Header), protocol, r.PathValue("model"))
+	traced := s.traces.begin(r.Context(), r.Header.Get, protocol, r.PathValue("model"))
 	served, err := s.read(w, r, c, b)
 	traced.end(served, &b.phases, err)
 	code := http.StatusOK

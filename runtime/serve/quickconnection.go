@@ -120,11 +120,10 @@ func (c *connection) serve() {
 	}
 }
 
-// takes tells whether a request is within the limits, and whether nobody wants to
-// know more of it than is kept here.
+// takes tells whether a request is within the limits.
 func (q *quick) takes(h *head) bool {
 	o := &q.options
-	return h.length <= o.HeaderBytes && int64(h.body) <= o.BodyBytes && h.body <= kept && q.traces.tracer == nil
+	return h.length <= o.HeaderBytes && int64(h.body) <= o.BodyBytes && h.body <= kept
 }
 
 // handOn gives the connection to who accepts it.
@@ -211,7 +210,12 @@ func (c *connection) answer(h *head) bool {
 	defer s.predictions.end()
 	b := takeBuffers()
 	defer b.giveBack()
+	if string(h.model) != c.model {
+		c.model = string(h.model)
+	}
+	traced := c.trace(h)
 	served, whole, err := c.compute(h, b)
+	traced.end(served, &b.phases, err)
 	now := time.Now()
 	closes := !whole || s.stopping.Load() || now.After(c.end)
 	var code int
@@ -222,6 +226,14 @@ func (c *connection) answer(h *head) bool {
 	_, gone := c.Write(b.reply)
 	s.metrics.answered(served, h.protocol, strconv.Itoa(code), time.Since(began))
 	return gone == nil && !closes
+}
+
+// trace begins the span of a request.
+func (c *connection) trace(h *head) *span {
+	if c.quick.traces.tracer == nil {
+		return nil
+	}
+	return c.quick.traces.begin(context.Background(), carrierOf(h.parent, h.state), h.protocol, c.model)
 }
 
 // compute leaves the answer in b. It is not whole when the request did not come
@@ -235,9 +247,6 @@ func (c *connection) compute(h *head, b *buffers) (served *version, whole bool, 
 	}
 	if err := b.split(string(h.binary)); err != nil {
 		return nil, true, err
-	}
-	if string(h.model) != c.model {
-		c.model = string(h.model)
 	}
 	// Whoever leaves after a whole request, which is not long, is noticed when the
 	// answer is written.

@@ -13,8 +13,9 @@ type head struct {
 	protocol       string
 	codec          codec
 	model, version []byte
-	// binary is the value of [binaryHeader].
-	binary []byte
+	// binary is the value of [binaryHeader], and parent and state are the first of
+	// traceparent and tracestate: nil, if they are not there.
+	binary, parent, state []byte
 	// length is that of the head, with the empty line, and body that of the body.
 	length, body int
 }
@@ -37,7 +38,7 @@ func parseHead(text []byte) (h head, ok bool) {
 			break
 		}
 		name, value, ok := bytes.Cut(line, []byte(":"))
-		if !ok || !h.parseField(name, bytes.Trim(value, " \t"), &hosts) {
+		if !ok || !h.parseField(name, trim(value), &hosts) {
 			return h, false
 		}
 	}
@@ -88,6 +89,20 @@ func plain(part []byte) bool {
 	return len(part) > 0 && string(part) != "." && string(part) != ".."
 }
 
+// trim returns a value without the spaces around it: never nil, as that of
+// [bytes.Trim] is when nothing else is there.
+func trim(value []byte) []byte {
+	for len(value) > 0 && isSpace(value[0]) {
+		value = value[1:]
+	}
+	for len(value) > 0 && isSpace(value[len(value)-1]) {
+		value = value[:len(value)-1]
+	}
+	return value
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' }
+
 // parseField reads a field. It is false for one that is not understood here, or
 // that there must be only one of.
 func (h *head) parseField(name, value []byte, hosts *int) bool {
@@ -106,6 +121,14 @@ func (h *head) parseField(name, value []byte, hosts *int) bool {
 		first := h.binary == nil
 		h.binary = value
 		return first && len(value) > 0
+	case named(name, "Traceparent"):
+		if h.parent == nil {
+			h.parent = value
+		}
+	case named(name, "Tracestate"):
+		if h.state == nil {
+			h.state = value
+		}
 	case named(name, "Connection"):
 		return named(value, "keep-alive")
 	case named(name, "Transfer-Encoding"), named(name, "Content-Encoding"), named(name, "Expect"), named(name, "Upgrade"),

@@ -86,6 +86,8 @@ func FuzzParseHead(f *testing.F) {
 	f.Add([]byte(headOf("/v2/models/iris/versions/1/infer", 0, "Inference-Header-Content-Length: 1")))
 	f.Add([]byte(headOf("/v1/models/iris:predict", 20, "X: é", "TE: trailers")))
 	f.Add([]byte(headOf("/v1/models/iris:predict", 20, "content-length: 20")))
+	f.Add([]byte(headOf("/v1/models/iris:predict", 0, "traceparent: "+traceparent, "Tracestate:\ta=1 ", "tracestate: b=2")))
+	f.Add([]byte(headOf("/v1/models/iris:predict", 0, "TraceParent: ", "traceparent: "+traceparent) + "traceparent: x\r\n"))
 	paths := map[string]string{}
 	mux := routes(map[string]methods{
 		"/v2/models/{model}/infer":                    {"POST": note(paths, "v2")},
@@ -107,6 +109,11 @@ func FuzzParseHead(f *testing.F) {
 		}
 		if r.Header.Get(binaryHeader) != string(h.binary) || r.Header.Get("Expect")+r.Header.Get("Content-Encoding")+r.Header.Get("Upgrade") != "" {
 			t.Fatalf("net/http reads %q with the fields %v", text, r.Header)
+		}
+		for _, name := range callers.Fields() {
+			if got, want := carrierOf(h.parent, h.state).Get(name), r.Header.Get(name); got != want {
+				t.Fatalf("net/http reads %q with %s %q, not %q", text, name, want, got)
+			}
 		}
 		if !bytes.HasSuffix(text[:h.length], []byte("\r\n\r\n")) {
 			t.Fatalf("the head of %q is %d bytes long", text, h.length)

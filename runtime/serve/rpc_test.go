@@ -21,6 +21,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
@@ -695,7 +697,7 @@ func FuzzRPCConnection(f *testing.F) {
 	}
 	script(func(p *http2.Framer, head func(...string) []byte) {
 		_ = p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10})
-		open(p, 1, head(), true)
+		open(p, 1, head("traceparent", traceparent, "tracestate", "a=1"), true)
 		_ = p.WriteData(1, true, message)
 		open(p, 3, head("x-bin", "AQ"), true)
 		_ = p.WriteData(3, false, message[:9])
@@ -705,7 +707,7 @@ func FuzzRPCConnection(f *testing.F) {
 	})
 	script(func(p *http2.Framer, head func(...string) []byte) {
 		_ = p.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0}, http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1 << 20})
-		block := head("grpc-timeout", "1n")
+		block := head("grpc-timeout", "1n", "traceparent", traceparent)
 		open(p, 5, block[:10], false)
 		_ = p.WriteContinuation(5, true, block[10:])
 		_ = p.WriteDataPadded(5, false, message, make([]byte, 3))
@@ -717,7 +719,10 @@ func FuzzRPCConnection(f *testing.F) {
 		_ = p.WritePriority(7, http2.PriorityParam{StreamDep: 5})
 	})
 	var panics atomic.Int64
-	s := irisServer(f, func(o *Options) { o.Log = slog.New(counting{slog.DiscardHandler, &panics}) })
+	s := irisServer(f, func(o *Options) {
+		o.Log = slog.New(counting{slog.DiscardHandler, &panics})
+		o.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSyncer(tracetest.NewNoopExporter())).Tracer("test")
+	})
 	r := newRPC(s, nil)
 	f.Cleanup(r.others.Stop)
 	f.Fuzz(func(t *testing.T, frames []byte) {

@@ -135,16 +135,26 @@ func (c *rpcConnection) apart(s *rpcStream, work func(context.Context)) {
 func (c *rpcConnection) infer(ctx context.Context, s *rpcStream, v *version, r *inference.ModelInferRequest, err error) {
 	b := takeBuffers()
 	defer b.giveBack()
+	traced := c.trace(ctx, s, r.GetModelName())
 	if err == nil {
 		s.call.served = v
 		b.reply, err = c.rpc.inferMessage(ctx, v, r, b)
 	}
+	traced.end(s.call.served, &b.phases, err)
 	st, _ := status.FromError(statusOf(ctx, err))
 	if st.Code() == codes.OK {
 		c.send(s, b.reply)
 	} else {
 		c.refuse(s, st)
 	}
+}
+
+// trace begins the span of a call.
+func (c *rpcConnection) trace(ctx context.Context, s *rpcStream, model string) *span {
+	if c.rpc.traces.tracer == nil {
+		return nil
+	}
+	return c.rpc.traces.begin(ctx, s.field, "grpc", model)
 }
 
 // inferMessage returns the answer as gRPC sends it, in the memory of b.

@@ -30,6 +30,8 @@ type rpcStream struct {
 	// call, which is what is asked, waits for its body.
 	gathers bool
 	asked   *http.Request
+	// fields are those of the head, if a call that seems simple is traced.
+	fields []hpack.HeaderField
 
 	// body is what has arrived and was not read, and taken what it takes of the
 	// server's budget.
@@ -144,7 +146,10 @@ func (c *rpcConnection) head(f *http2.MetaHeadersFrame) error {
 	s := &rpcStream{on: c, id: f.StreamID, call: inferenceCall{method: h.path}, kind: cmp.Or(h.kind, "application/grpc"), began: c.heard, deadline: c.heard.Add(limit),
 		claimed: h.length, room: streamWindow, out: c.initial, ended: f.StreamEnded()}
 	c.streams[s.id] = s
-	simple := !s.ended && h.simple() && c.rpc.traces.tracer == nil
+	simple := !s.ended && h.simple()
+	if simple && c.rpc.traces.tracer != nil {
+		s.fields = f.RegularFields()
+	}
 	if !simple {
 		s.asked = s.request(&h, f.RegularFields())
 		// It waits for some of its body, and for all of a short one that says its length:
@@ -367,9 +372,13 @@ func (c *rpcConnection) handOn(s *rpcStream) {
 	c.rpc.callOff(&s.call)
 	s.body = bytes.Clone(s.body)
 	if s.asked == nil {
-		s.asked = s.request(&rpcHead{method: http.MethodPost}, []hpack.HeaderField{
+		fields := []hpack.HeaderField{
 			{Name: "content-type", Value: s.kind},
-			{Name: "grpc-timeout", Value: strconv.FormatInt(max(0, time.Until(s.deadline).Milliseconds()), 10) + "m"}})
+			{Name: "grpc-timeout", Value: strconv.FormatInt(max(0, time.Until(s.deadline).Milliseconds()), 10) + "m"}}
+		for _, name := range callers.Fields() {
+			fields = append(fields, hpack.HeaderField{Name: name, Value: s.field(name)})
+		}
+		s.asked = s.request(&rpcHead{method: http.MethodPost}, fields)
 	}
 	c.pass(s, s.asked)
 }
@@ -387,6 +396,16 @@ func (c *rpcConnection) pass(s *rpcStream, r *http.Request) {
 		defer w.end()
 		c.rpc.others.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// field returns the first value of a field of the head of a call that is traced.
+func (s *rpcStream) field(name string) string {
+	for _, f := range s.fields {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
 }
 
 func (s *rpcStream) request(h *rpcHead, fields []hpack.HeaderField) *http.Request {

@@ -19,20 +19,51 @@ type traces struct {
 
 var callers propagation.TraceContext
 
-// span is of one request. A nil span is of none.
+// carrier gives the first value of a field of a request's head, or none.
+type carrier func(name string) string
+
+// carrierOf returns the carrier of the fields that name a caller's span.
+func carrierOf(parent, state []byte) carrier {
+	return func(name string) string {
+		switch name {
+		case "traceparent":
+			return string(parent)
+		case "tracestate":
+			return string(state)
+		}
+		return ""
+	}
+}
+
+// Get implements [propagation.TextMapCarrier].
+func (c carrier) Get(name string) string { return c(name) }
+
+// Set implements [propagation.TextMapCarrier]. A request is only read.
+func (carrier) Set(string, string) {}
+
+// Keys implements [propagation.TextMapCarrier].
+func (carrier) Keys() []string { return callers.Fields() }
+
+// span is of one request. A nil span is of none, or of one that is not sampled:
+// then its phases aren't, either.
 type span struct {
 	traces
 	ctx context.Context
 	trace.Span
 }
 
-// begin begins the span of a request. Header is where the caller's is named.
-func (t traces) begin(ctx context.Context, header propagation.TextMapCarrier, protocol, model string) *span {
+// begin begins the span of a request. Head is where the caller's is named.
+func (t traces) begin(ctx context.Context, head carrier, protocol, model string) *span {
 	if t.tracer == nil {
 		return nil
 	}
-	ctx, s := t.tracer.Start(callers.Extract(ctx, header), "predict", trace.WithSpanKind(trace.SpanKindServer),
-		trace.WithAttributes(attribute.String("trainyard.protocol", protocol), attribute.String("trainyard.model", clipped(model))))
+	ctx, s := t.tracer.Start(callers.Extract(ctx, head), "predict", trace.WithSpanKind(trace.SpanKindServer))
+	if !s.IsRecording() {
+		return nil
+	}
+	// Samplers, as the environment names them, do not ask for attributes, and most
+	// requests get no further.
+	s.SetAttributes(attribute.String("trainyard.protocol", protocol), attribute.String("trainyard.model", clipped(model)))
 	return &span{t, ctx, s}
 }
 
