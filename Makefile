@@ -110,13 +110,16 @@ bin/bench-venv/ready: bench/train/requirements.txt bench/train/requirements-torc
 SERVE_PEERS := bin/serve-peers
 
 .PHONY: bench-serve
-bench-serve: prerequisites $(addprefix $(SERVE_PEERS)/,kserve/ready mlserver/ready fastapi/ready) $(OPENBLAS)/libopenblas.a ## Serve beside KServe, MLServer and FastAPI (BENCH_CASES, see bench/README.md)
+bench-serve: prerequisites $(addprefix $(SERVE_PEERS)/,kserve/ready mlserver/ready fastapi/ready) $(OPENBLAS)/libopenblas.a bin/fortio ## Serve beside KServe, MLServer and FastAPI (BENCH_CASES, see bench/README.md)
 	@type wrk h2load runsc >/dev/null 2>&1 || apt-get install -y wrk nghttp2-client runsc
 	mkdir -p bin/bench-serve-data
 	$(BUILD_OPENBLAS) -o bin/bench-serve-server ./cmd/server
 	$(BUILD_OPENBLAS) -o bin/bench-serve ./bench/serve
 	$(CC) -O2 -o bin/bench-serve-floor bench/serve/floor/floor.c
-	bin/bench-serve bin/bench-serve-server bin/bench-serve-floor $(SERVE_PEERS) bin/bench-serve-data
+	bin/bench-serve bin/bench-serve-server bin/bench-serve-floor bin/fortio $(SERVE_PEERS) bin/bench-serve-data
+
+bin/fortio: hack/fortio/go.mod hack/fortio/go.sum
+	CGO_ENABLED=0 go -C hack/fortio build -trimpath -o $(CURDIR)/$@ fortio.org/fortio
 
 # Peers pin what others pin differently, so each has an environment of its own.
 $(SERVE_PEERS)/%/ready: bench/serve/peers/%.txt

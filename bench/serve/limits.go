@@ -289,7 +289,7 @@ func (b *bench) inside(runsc string, files int, allowed uint64) error {
 		return err
 	}
 	c := exec.Command(runsc, "--rootless", "--network=none", "do", "sh", "-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(files),
-		program, b.server, b.floor, b.peers, b.dir)
+		program, b.server, b.floor, b.fortio, b.peers, b.dir)
 	c.Env = append(os.Environ(), "BENCH_CASES=connections")
 	output, err := c.CombinedOutput()
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -70,7 +71,7 @@ end
 
 // generator is a load generator, on the second core.
 type generator struct {
-	dir         string
+	dir, fortio string
 	connections int
 	// pause is between an answer and the connection's next request, on average.
 	// Were it always the same, connections that met once would ask at the same
@@ -118,6 +119,68 @@ func (g generator) wrk(d time.Duration, url string, body []byte, head int) (load
 		return load{}, fmt.Errorf("%.0f of %.0f requests failed", failed, requests)
 	}
 	return load{requests / micros * 1e6, int(requests), time.Duration(p99) * time.Microsecond}, nil
+}
+
+// inBursts asks about so many times a second: clients pause, and there are as many
+// of them as that takes.
+func (g generator) inBursts(rate float64, url string, body []byte) (load, error) {
+	g.pause = 2 * time.Millisecond
+	g.connections = max(1, int(rate*g.pause.Seconds()))
+	first, err := g.wrk(warmUp, url, body, 0)
+	if err != nil {
+		return load{}, err
+	}
+	g.connections = max(1, int(float64(g.connections)*rate/first.rate))
+	return g.wrk(duration, url, body, 0)
+}
+
+// evenly asks so many times a second, at moments that are spread evenly.
+func (g generator) evenly(rate float64, url string, body []byte) (load, error) {
+	if _, err := g.fixed(warmUp, rate, url, body); err != nil {
+		return load{}, err
+	}
+	return g.fixed(duration, rate, url, body)
+}
+
+// fixed measures for so long. A connection asks when it is its turn, and has its
+// answer before that; 16 are enough for that, and more wait for one another.
+func (g generator) fixed(d time.Duration, rate float64, url string, body []byte) (load, error) {
+	file := filepath.Join(g.dir, "body")
+	if err := os.WriteFile(file, body, 0o600); err != nil {
+		return load{}, err
+	}
+	c := exec.Command("taskset", "-c", loadCore, g.fortio, "load", "-qps", strconv.FormatFloat(rate, 'f', 0, 64), "-uniform", "-jitter", "-c", "16",
+		"-t", d.String(), "-payload-file", file, "-content-type", "application/json", "-p", "99", "-r", "0.00002", "-json", "-", "-loglevel", "error", url)
+	c.Env = append(os.Environ(), "GOGC=off") // its pauses would be in the latency
+	var said strings.Builder
+	c.Stderr = &said
+	output, err := c.Output()
+	if err != nil {
+		return load{}, fmt.Errorf("fortio: %w: %s", err, said.String())
+	}
+	return readFortio(output, rate)
+}
+
+// readFortio reads what Fortio tells of requests that should have come at a rate.
+func readFortio(output []byte, rate float64) (load, error) {
+	var told struct {
+		ActualQPS         float64
+		RetCodes          map[string]int
+		DurationHistogram struct {
+			Percentiles []struct{ Percentile, Value float64 }
+		}
+	}
+	if err := json.Unmarshal(output, &told); err != nil {
+		return load{}, fmt.Errorf("fortio: %w", err)
+	}
+	percentiles := told.DurationHistogram.Percentiles
+	switch {
+	case len(told.RetCodes) != 1 || told.RetCodes["200"] == 0 || len(percentiles) != 1:
+		return load{}, fmt.Errorf("fortio had answers of %v, and latencies of %v", told.RetCodes, percentiles)
+	case told.ActualQPS < 0.97*rate:
+		return load{}, fmt.Errorf("fortio asked %.0f times a second, when it should have asked %.0f times", told.ActualQPS, rate)
+	}
+	return load{told.ActualQPS, told.RetCodes["200"], time.Duration(percentiles[0].Value * float64(time.Second))}, nil
 }
 
 // call measures unary calls of ModelInfer over gRPC, with the connections'

@@ -2,10 +2,11 @@
 // peers: the same model, the same requests, the same load generator, one after
 // the other, each alone on the same core. See bench/README.md.
 //
-//	serve SERVER FLOOR PEERS DIR
+//	serve SERVER FLOOR FORTIO PEERS DIR
 //
-// SERVER is this project's program, FLOOR the bare server of floor.c, PEERS the
-// folder of the peers' environments, and DIR is where models and logs go.
+// SERVER is this project's program, FLOOR the bare server of floor.c, FORTIO the
+// program of hack/fortio, PEERS the folder of the peers' environments, and DIR is
+// where models and logs go.
 package main
 
 import (
@@ -28,9 +29,10 @@ func main() {
 
 // bench is what all cases share.
 type bench struct {
-	server, floor, peers, dir string
-	registry                  *registry
-	models                    map[string]*served
+	server, floor, fortio, peers, dir string
+
+	registry *registry
+	models   map[string]*served
 }
 
 // cases by name, in the order in which they run.
@@ -40,6 +42,7 @@ var cases = []struct {
 }{
 	{"digits-json", (*bench).digitsJSON},
 	{"digits-json-half", (*bench).half},
+	{"digits-json-bursts", (*bench).bursts},
 	{"digits-grpc", (*bench).digitsGRPC},
 	{"rows64-binary", (*bench).rows64},
 	{"overhead-grpc", (*bench).overhead},
@@ -52,11 +55,11 @@ var cases = []struct {
 }
 
 func run(args []string) error {
-	if len(args) != 4 {
-		return errors.New("usage: serve SERVER FLOOR PEERS DIR")
+	if len(args) != 5 {
+		return errors.New("usage: serve SERVER FLOOR FORTIO PEERS DIR")
 	}
 	var b bench
-	for i, to := range []*string{&b.server, &b.floor, &b.peers, &b.dir} {
+	for i, to := range []*string{&b.server, &b.floor, &b.fortio, &b.peers, &b.dir} {
 		path, err := filepath.Abs(args[i])
 		if err != nil {
 			return err

@@ -21,7 +21,9 @@ import (
 const clients = 32
 
 // clients returns a generator of so many, who ask as fast as they can.
-func (b *bench) clients(n int) generator { return generator{dir: b.dir, connections: n} }
+func (b *bench) clients(n int) generator {
+	return generator{dir: b.dir, fortio: b.fortio, connections: n}
+}
 
 // digitsJSON: one row of the digits network, V2 in JSON.
 func (b *bench) digitsJSON() error {
@@ -52,11 +54,17 @@ func (b *bench) digitsJSON() error {
 	return nil
 }
 
-// half: the same at half of the peak, in turns with a bare server that takes as
+// half: the same at half of the peak, spread evenly.
+func (b *bench) half() error { return b.atHalf("digits-json-half", generator.evenly, " target=1ms") }
+
+// bursts: the same at half of the peak, in the bursts of wrk's pauses.
+func (b *bench) bursts() error { return b.atHalf("digits-json-bursts", generator.inBursts, "") }
+
+// atHalf measures at half of the peak, in turns with a bare server that takes as
 // long for a request: what that cannot do, the machine and the load generator
 // cannot. Told is also for how long our server had to wait for its core, since
 // other programs were there: that is in every latency, too.
-func (b *bench) half() error {
+func (b *bench) atHalf(name string, ask func(g generator, rate float64, url string, body []byte) (load, error), more string) error {
 	m := b.models["digits"]
 	body := jsonRequest(m.inputs)
 	ours, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
@@ -81,7 +89,7 @@ func (b *bench) half() error {
 		if err != nil {
 			return err
 		}
-		if rounds[0][turn], err = b.atHalf(ours, peak, m, body); err != nil {
+		if rounds[0][turn], err = ask(b.clients(0), peak.rate/2, ours.infer(m.Name), body); err != nil {
 			return err
 		}
 		after, err := ours.waited()
@@ -89,12 +97,12 @@ func (b *bench) half() error {
 			return err
 		}
 		waited += after - before
-		if rounds[1][turn], err = b.atHalf(bare, peak, m, body); err != nil {
+		if rounds[1][turn], err = ask(b.clients(0), peak.rate/2, bare.infer(m.Name), body); err != nil {
 			return err
 		}
 	}
-	fmt.Printf("BENCH serve/digits-json-half ours=%s floor=%s peak=%.0f target=1ms waited-for-core=%.1f%%\n",
-		middle(rounds[0][:]), middle(rounds[1][:]), peak.rate, 100*waited.Seconds()/(turns*(warmUp+duration).Seconds()))
+	fmt.Printf("BENCH serve/%s ours=%s floor=%s peak=%.0f%s waited-for-core=%.1f%%\n", name,
+		middle(rounds[0][:]), middle(rounds[1][:]), peak.rate, more, 100*waited.Seconds()/(turns*(warmUp+duration).Seconds()))
 	return nil
 }
 
@@ -102,19 +110,6 @@ func (b *bench) half() error {
 func middle(all []load) load {
 	slices.SortFunc(all, func(a, b load) int { return cmp.Compare(a.p99, b.p99) })
 	return all[len(all)/2]
-}
-
-// atHalf asks a side at half of the peak: clients pause, and there are as many of
-// them as that takes.
-func (b *bench) atHalf(s *side, peak load, m *served, body []byte) (load, error) {
-	const pause = 2 * time.Millisecond
-	g := generator{dir: b.dir, connections: max(1, int(peak.rate/2*pause.Seconds())), pause: pause}
-	first, err := g.wrk(warmUp, s.infer(m.Name), body, 0)
-	if err != nil {
-		return load{}, err
-	}
-	g.connections = max(1, int(float64(g.connections)*peak.rate/2/first.rate))
-	return g.wrk(duration, s.infer(m.Name), body, 0)
 }
 
 // floorFor starts a bare server with the peak of another: it spends the time that
@@ -200,7 +195,8 @@ func (b *bench) stop() error {
 		sides[i] = s
 	}
 	stopping, other := sides[0], sides[1]
-	g := generator{dir: b.dir, connections: 400, moved: filepath.Join(b.dir, "moved"), host: other.http}
+	g := b.clients(400)
+	g.moved, g.host = filepath.Join(b.dir, "moved"), other.http
 	_ = os.Remove(g.moved) // of an earlier run
 	const before, shown, all = 2 * time.Second, time.Second, 12 * time.Second
 	ended, took := make(chan error, 1), time.Duration(0)
