@@ -17,6 +17,8 @@ func tileOf(_, _, _ int) (tileRows, tileCols int) { return 64, 192 }
 // spare.
 const packedLanes = 0
 
-func multiplyPacked(_ blas32.General, _, _ []float32, _ int, _ blas32.General) {
+func findColumns(blas32.General, []int32) { panic("nn: no kernel for packed weights") }
+
+func multiplyPacked(int, int, []int32, blas32.General, []float32, []float32, int, blas32.General) {
 	panic("nn: no kernel for packed weights")
 }

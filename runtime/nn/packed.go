@@ -13,11 +13,24 @@ import (
 func (n *Network) Frozen() *Network {
 	frozen := &Network{Inputs: n.Inputs, Layers: slices.Clone(n.Layers)}
 	for i, l := range n.Layers {
-		if d, ok := l.(*Dense); ok && packedLanes > 0 && d.Weight.Rows*d.Weight.Cols <= mostPacked {
+		if d, ok := l.(*Dense); ok && packedLanes > 0 && d.packs() {
 			frozen.Layers[i] = &packedDense{Dense: d}
 		}
 	}
 	return frozen
+}
+
+// packs tells whether the layer's products may be made with [packed] weights.
+func (d *Dense) packs() bool {
+	if d.Weight.Rows*d.Weight.Cols > mostPacked {
+		return false
+	}
+	for i := range d.Weight.Rows {
+		if !allFinite(row(d.Weight, i)) {
+			return false
+		}
+	}
+	return true
 }
 
 // packedDense is a layer with a second copy of its weights.
@@ -47,11 +60,19 @@ const mostParts = 8
 // panel is how many outputs the weights of packed are kept together for.
 const panel = 16
 
+// leastTile is the fewest rows of a tile of a kernel, and tileRows are rows that
+// fill tiles of any.
+const leastTile, tileRows = 6, 12
+
 // packed are a layer's weights, panel by panel, and in each, input by input:
 // what a product with several rows reads one after the other. OpenBLAS makes such
 // a copy for every product. On one core with AVX2, 784-512-256-10 answers 1.3
 // times as many rows a second with this if they come by 64, and 4 times as many if
 // they come by 2 (BenchmarkPredict).
+//
+// Inputs that are 0 in all rows of a tile, which is 6 or 12 rows, are left out: such
+// are the borders of images, and most columns that stand for one value of a category
+// each. They would add 0, since all weights are finite.
 type packed struct {
 	made         sync.Once
 	weight, bias []float32 // for whole panels
@@ -80,25 +101,35 @@ func (p *packed) multiply(d *Dense, x, y blas32.General) {
 	panels := len(p.bias) / panel
 	parts := min(panels, mostParts, max(1, 2*x.Rows*x.Cols*y.Cols/parallelFrom))
 	t := packedProducts.take()
+	columns := slices.Grow(t.columns[:0], (1+x.Rows/leastTile)*(1+x.Cols))
+	columns = columns[:cap(columns)]
+	findColumns(x, columns)
 	relu := 0
 	if d.Activation.Kind == ReLU {
 		relu = 1
 	}
-	*t = packedProduct{p, x, y, relu, (panels + parts - 1) / parts}
+	*t = packedProduct{p, x, y, columns, relu, (panels + parts - 1) / parts}
 	parallel(t, (panels+t.panels-1)/t.panels)
 	*t = packedProduct{}
+	if len(columns) <= mostColumns {
+		t.columns = columns
+	}
 	packedProducts.put(t)
 }
 
 // packedProduct is a product that is computed in parts of some panels.
 type packedProduct struct {
 	*packed
-	x, y   blas32.General
-	relu   int
-	panels int
+	x, y    blas32.General
+	columns []int32 // as findColumns writes them
+	relu    int
+	panels  int
 }
 
 var packedProducts = make(spares[packedProduct], 16)
+
+// mostColumns are kept of a product, which is 1 MiB.
+const mostColumns = 1 << 18
 
 func (t *packedProduct) do(i int) {
 	from := i * t.panels * panel
@@ -106,8 +137,7 @@ func (t *packedProduct) do(i int) {
 	cols, rows := t.atOnce()
 	for j := from; j < to; j += cols {
 		for i := 0; i < t.y.Rows; i += rows {
-			rows := min(rows, t.y.Rows-i)
-			multiplyPacked(part(t.x, i, 0, rows, t.x.Cols), t.weight[j*t.x.Cols:], t.bias[j:], t.relu, part(t.y, i, j, rows, min(cols, to-j)))
+			multiplyPacked(i, min(rows, t.y.Rows-i), t.columns, t.x, t.weight[j*t.x.Cols:], t.bias[j:], t.relu, part(t.y, 0, j, t.y.Rows, min(cols, to-j)))
 		}
 	}
 }
@@ -118,9 +148,8 @@ func (t *packedProduct) atOnce() (cols, rows int) {
 	// Some multiplications take less than the 20 µs after which Go's scheduler gives
 	// a core to somebody else who would compute, while a call in C goes on: then all
 	// would end late, and none would find its weights in the cache.
-	const tiles = 12 // rows fill tiles of any kernel
 	few := packedLanes << 16
 	panels := max(1, few/(panel*t.x.Cols*t.y.Rows))
-	rows = max(1, few/(panel*t.x.Cols*tiles)) * tiles
+	rows = max(1, few/(panel*t.x.Cols*tileRows)) * tileRows
 	return panels * panel, rows
 }
