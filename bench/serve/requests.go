@@ -23,18 +23,28 @@ func jsonRequest(inputs int) []byte {
 		inputs, strings.Join(words, ", "))
 }
 
-func rawTensor(rows, inputs int) []byte {
-	raw := make([]byte, 0, 4*rows*inputs)
-	for k := range rows * inputs {
-		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(value(k)))
+// pixels are the first n values.
+func pixels(n int) []float32 {
+	numbers := make([]float32, n)
+	for k := range numbers {
+		numbers[k] = value(k)
+	}
+	return numbers
+}
+
+// rawTensor is numbers as they are sent in binary form.
+func rawTensor(numbers []float32) []byte {
+	raw := make([]byte, 0, 4*len(numbers))
+	for _, v := range numbers {
+		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(v))
 	}
 	return raw
 }
 
-// binaryRequest asks in the binary form of V2, for a binary answer. It returns
-// the length of its head, too.
-func binaryRequest(rows, inputs int) (body []byte, head int) {
-	raw := rawTensor(rows, inputs)
+// binaryRequest asks with rows of numbers in the binary form of V2, for a binary
+// answer. It returns the length of its head, too.
+func binaryRequest(rows int, numbers []float32) (body []byte, head int) {
+	inputs, raw := len(numbers)/rows, rawTensor(numbers)
 	body = fmt.Appendf(nil, `{"inputs":[{"name":"inputs","shape":[%d,%d],"datatype":"FP32","parameters":{"binary_data_size":%d}}],"parameters":{"binary_data_output":true}}`,
 		rows, inputs, len(raw))
 	return append(body, raw...), len(body)
@@ -50,7 +60,7 @@ func message(model string, rows, inputs int) []byte {
 	input = protowire.AppendBytes(protowire.AppendTag(input, 3, protowire.BytesType), shape)
 	m = protowire.AppendString(protowire.AppendTag(m, 1, protowire.BytesType), model)
 	m = protowire.AppendBytes(protowire.AppendTag(m, 5, protowire.BytesType), input)
-	return protowire.AppendBytes(protowire.AppendTag(m, 7, protowire.BytesType), rawTensor(rows, inputs))
+	return protowire.AppendBytes(protowire.AppendTag(m, 7, protowire.BytesType), rawTensor(pixels(rows*inputs)))
 }
 
 // framed is a message as gRPC sends it.

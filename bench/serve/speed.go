@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,9 @@ import (
 
 // clients ask at once where the peak is sought.
 const clients = 32
+
+// turns has each side of a comparison in turns.
+const turns = 3
 
 // clients returns a generator of so many, who ask as fast as they can.
 func (b *bench) clients(n int) generator {
@@ -81,7 +85,6 @@ func (b *bench) atHalf(name string, ask func(g generator, rate float64, url stri
 		return err
 	}
 	defer bare.stop()
-	const turns = 3
 	var rounds [2][turns]load
 	waited := time.Duration(0)
 	for turn := range turns {
@@ -257,31 +260,71 @@ func (b *bench) digitsGRPC() error {
 	return nil
 }
 
-// rows64: 64 rows at once in binary form, beside onnxruntime that computes them
-// in its own process without any protocol. Rates are rows a second.
-func (b *bench) rows64() error {
-	const rows = 64
+// rows64Images: 64 images of digits at once in binary form.
+func (b *bench) rows64Images() error {
+	numbers, err := digitImages(rowsAtOnce)
+	if err != nil {
+		return err
+	}
+	return b.rows64("rows64-binary", numbers, " target=1")
+}
+
+// rows64Dense: the same with numbers of which none is 0.
+func (b *bench) rows64Dense() error {
+	random := rand.New(rand.NewPCG(1, 2))
+	numbers := make([]float32, rowsAtOnce*b.models["medium"].inputs)
+	for k := range numbers {
+		numbers[k] = 0.01 + random.Float32()
+	}
+	return b.rows64("rows64-dense", numbers, "")
+}
+
+const rowsAtOnce = 64
+
+// rows64 asks with rows of numbers, in turns with onnxruntime, which computes the
+// same ones in its own process without any protocol. Rates are rows a second; those
+// with the median are told.
+func (b *bench) rows64(name string, numbers []float32, more string) error {
 	m := b.models["medium"]
 	s, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
 	if err != nil {
 		return err
 	}
-	body, head := binaryRequest(rows, m.inputs)
-	ours, err := b.clients(4).post(s.infer(m.Name), body, head)
-	s.stop()
-	if err != nil {
-		return err
+	defer s.stop()
+	body, head := binaryRequest(rowsAtOnce, numbers)
+	var rounds [2][]load
+	for range turns {
+		ours, err := b.clients(4).post(s.infer(m.Name), body, head)
+		if err != nil {
+			return err
+		}
+		ours.rate *= rowsAtOnce
+		rounds[0] = append(rounds[0], ours)
+		theirs, err := b.session(m, numbers)
+		if err != nil {
+			print(name, ours, "onnxruntime-in-process", theirs, err, "")
+			return nil
+		}
+		rounds[1] = append(rounds[1], theirs)
 	}
-	ours.rate *= rows
-	floor, err := b.session(m, rows)
-	print("rows64-binary", ours, "onnxruntime-in-process", floor, err, " target=1 unit=rows")
+	print(name, middleRate(rounds[0]), "onnxruntime-in-process", middleRate(rounds[1]), nil, more+" unit=rows")
 	return nil
 }
 
-// session measures onnxruntime's own time for rows, on the server's core.
-func (b *bench) session(m *served, rows int) (load, error) {
+// middleRate returns the load with the median of the rates.
+func middleRate(all []load) load {
+	slices.SortFunc(all, func(a, b load) int { return cmp.Compare(a.rate, b.rate) })
+	return all[len(all)/2]
+}
+
+// session measures onnxruntime's own time for rows of numbers, on the server's core.
+func (b *bench) session(m *served, numbers []float32) (load, error) {
+	data := filepath.Join(b.dir, "rows")
+	if err := os.WriteFile(data, rawTensor(numbers), 0o600); err != nil {
+		return load{}, err
+	}
 	c := exec.Command("taskset", "-c", serverCore, filepath.Join(b.peers, "fastapi", "bin", "python"), "bench/serve/peers/session.py",
-		filepath.Join(m.dir, "model.onnx"), strconv.Itoa(rows), strconv.Itoa(m.inputs), fmt.Sprint(duration.Seconds()))
+		filepath.Join(m.dir, "model.onnx"), data, strconv.Itoa(m.inputs), fmt.Sprint(duration.Seconds()))
 	c.Stderr = os.Stderr
 	output, err := c.Output()
 	if err != nil {
@@ -296,7 +339,7 @@ func (b *bench) session(m *served, rows int) (load, error) {
 // with batching and without, on all cores.
 func (b *bench) batching() error {
 	m := b.models["wide"]
-	body, head := binaryRequest(1, m.inputs)
+	body, head := binaryRequest(1, pixels(m.inputs))
 	var rates [2]load
 	for i, size := range []string{"64", "0"} {
 		s, err := b.ours(serverCore+","+loadCore, []spec.ServedModel{m.ServedModel}, "--max-batch-size="+size)

@@ -1,6 +1,8 @@
 """onnxruntime's own time for a batch, without any protocol.
 
-session.py MODEL ROWS INPUTS SECONDS
+session.py MODEL DATA INPUTS SECONDS
+
+DATA is a file of float32.
 """
 
 import json
@@ -10,11 +12,12 @@ import time
 import numpy
 import onnxruntime
 
-path, rows, inputs, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+path, data, inputs, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 session = onnxruntime.InferenceSession(path, options)
-given = {session.get_inputs()[0].name: numpy.resize(numpy.array([0, 0.8125, 0.5, 0.1], numpy.float32), (rows, inputs))}
+rows = numpy.fromfile(data, numpy.float32).reshape(-1, inputs)
+given = {session.get_inputs()[0].name: rows}
 for _ in range(100):
     session.run(None, given)
 took = []
@@ -23,4 +26,4 @@ while time.perf_counter() < end:
     began = time.perf_counter()
     session.run(None, given)
     took.append(time.perf_counter() - began)
-print(json.dumps({"rate": rows * len(took) / sum(took), "p99": float(numpy.percentile(took, 99))}))
+print(json.dumps({"rate": len(rows) * len(took) / sum(took), "p99": float(numpy.percentile(took, 99))}))
