@@ -81,8 +81,12 @@ func (s *Server) callOff(c *inferenceCall) {
 		return
 	}
 	c.counted = false
-	s.predictions.callOff()
-	s.requests.callOff()
+	if c.method == inference.GRPCInferenceService_ModelInfer_FullMethodName {
+		s.predictions.callOff()
+	}
+	if waitedFor(c.method) {
+		s.requests.callOff()
+	}
 }
 
 func (s *Server) end(c *inferenceCall, code codes.Code, took time.Duration) {

@@ -11,13 +11,15 @@ import (
 )
 
 // rpc answers on [spec.GRPCPort]. Calls of ModelInfer, as programs send them all
-// day, it answers itself; every other one it shows to grpc-go, as [net/http] would,
-// and so every one whose head or message is odd. So what is rare is understood in
+// day, and short questions it answers itself; every other one it shows to grpc-go,
+// as [net/http] would, and so every one whose head or message is odd. So what is rare is understood in
 // one place, and what is frequent costs half of what it costs there. The frames of
 // HTTP/2, and the compression of heads, are those of golang.org/x/net.
 type rpc struct {
 	*Server
 	others *grpc.Server
+	// questions are answered here, too.
+	questions map[string]*question
 	// places are for as many connections as may be open.
 	places chan struct{}
 
@@ -30,12 +32,13 @@ type rpc struct {
 
 func newRPC(s *Server, from net.Listener) *rpc {
 	return &rpc{
-		Server: s,
-		others: s.grpcServer(),
-		places: make(chan struct{}, s.options.Connections),
-		closed: make(chan struct{}),
-		from:   from,
-		open:   map[*rpcConnection]struct{}{},
+		Server:    s,
+		others:    s.grpcServer(),
+		questions: s.questions(),
+		places:    make(chan struct{}, s.options.Connections),
+		closed:    make(chan struct{}),
+		from:      from,
+		open:      map[*rpcConnection]struct{}{},
 	}
 }
 

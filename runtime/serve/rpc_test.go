@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding/gzip"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -213,6 +214,97 @@ func TestCallsAreAnsweredAsGRPCDoes(t *testing.T) {
 		}
 	}
 	r.atRest(t)
+}
+
+// withoutGRPC runs a server of which grpc-go answers nothing.
+func withoutGRPC(t *testing.T, s *Server) *grpc.ClientConn {
+	t.Helper()
+	r := newRPC(s, listen(t))
+	r.others.Stop()
+	r.others = grpc.NewServer()
+	go func() {
+		if err := r.serve(); err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the server ended with %v", err)
+		}
+	}()
+	t.Cleanup(r.cut)
+	return dial(t, r.from.Addr().String())
+}
+
+// TestQuestionsAreAnsweredAsGRPCDoes asks in two forms, of which the second is for
+// grpc-go, and compares everything that comes back. What is odd is grpc-go's in
+// both; the rest is asked where it answers nothing.
+func TestQuestionsAreAnsweredAsGRPCDoes(t *testing.T) {
+	s := irisServer(t, nil)
+	_ = s.Models().Load(t.Context(), served("broken", "f"))
+	slowly := dial(t, runToEnd(t, s).rpc)
+	quickly := withoutGRPC(t, s)
+	metadataOf := func(name, version string) proto.Message {
+		return &inference.ModelMetadataRequest{Name: name, Version: version}
+	}
+	wrong := func(m proto.Message) proto.Message {
+		m.ProtoReflect().SetUnknown([]byte{10, 1, 0xff})
+		return m
+	}
+	long := strings.Repeat("r", readFrame)
+	const live, ready, modelReady, server, model, check = inference.GRPCInferenceService_ServerLive_FullMethodName,
+		inference.GRPCInferenceService_ServerReady_FullMethodName, inference.GRPCInferenceService_ModelReady_FullMethodName,
+		inference.GRPCInferenceService_ServerMetadata_FullMethodName, inference.GRPCInferenceService_ModelMetadata_FullMethodName,
+		grpc_health_v1.Health_Check_FullMethodName
+	for _, stopping := range []bool{false, true} {
+		s.stopping.Store(stopping)
+		for _, c := range []struct {
+			method           string
+			request, answer  proto.Message
+			code             codes.Code
+			counts, byGRPCGo bool
+		}{
+			{live, &inference.ServerLiveRequest{}, new(inference.ServerLiveResponse), codes.OK, false, false},
+			{ready, &inference.ServerReadyRequest{}, new(inference.ServerReadyResponse), codes.OK, false, false},
+			{modelReady, &inference.ModelReadyRequest{Name: "iris"}, new(inference.ModelReadyResponse), codes.OK, false, false},
+			{modelReady, &inference.ModelReadyRequest{Name: "broken"}, new(inference.ModelReadyResponse), codes.OK, false, false},
+			{modelReady, &inference.ModelReadyRequest{Name: "r%se"}, new(inference.ModelReadyResponse), codes.NotFound, false, false},
+			{server, &inference.ServerMetadataRequest{}, new(inference.ServerMetadataResponse), codes.OK, true, false},
+			{model, metadataOf("iris", ""), new(inference.ModelMetadataResponse), codes.OK, true, false},
+			{model, metadataOf("iris", "1"), new(inference.ModelMetadataResponse), codes.NotFound, true, false},
+			{model, metadataOf("broken", ""), new(inference.ModelMetadataResponse), codes.Unavailable, true, false},
+			{model, metadataOf(long, ""), new(inference.ModelMetadataResponse), codes.NotFound, true, true},
+			{model, wrong(metadataOf("iris", "")), new(inference.ModelMetadataResponse), codes.Internal, true, true},
+			{check, &grpc_health_v1.HealthCheckRequest{}, new(grpc_health_v1.HealthCheckResponse), codes.OK, false, false},
+			{check, &grpc_health_v1.HealthCheckRequest{Service: healthServices[1]}, new(grpc_health_v1.HealthCheckResponse), codes.OK, false, false},
+			{check, &grpc_health_v1.HealthCheckRequest{Service: "x"}, new(grpc_health_v1.HealthCheckResponse), codes.NotFound, false, false},
+			{check, wrong(&grpc_health_v1.HealthCheckRequest{}), new(grpc_health_v1.HealthCheckResponse), codes.Internal, false, true},
+		} {
+			before := s.requests.stats().Requests
+			ask := func(from *grpc.ClientConn, more ...string) string {
+				var header, trailer metadata.MD
+				err := from.Invoke(metadata.AppendToOutgoingContext(t.Context(), more...), c.method, c.request, c.answer, grpc.Header(&header), grpc.Trailer(&trailer))
+				if status.Code(err) != c.code {
+					t.Errorf("%s %.50v: got %v", c.method, c.request, err)
+				}
+				return fmt.Sprint(c.answer, status.Convert(err).Proto(), metadata.Join(header, trailer))
+			}
+			first := quickly
+			if c.byGRPCGo {
+				first = slowly
+			}
+			if got, want := ask(first), ask(slowly, "x-bin", "1"); got != want {
+				t.Errorf("%s %.50v:\ngot  %s\nwant %s", c.method, c.request, got, want)
+			}
+			counted := int64(0)
+			if c.counts {
+				counted = 2
+			}
+			await(t, "both are counted", func() bool {
+				n, _ := s.requests.last()
+				return n == 0 && s.requests.stats().Requests == before+counted
+			})
+		}
+	}
+	s.stopping.Store(false)
+	if n := s.predictions.stats().Requests; n != 0 {
+		t.Errorf("%d predictions are counted", n)
+	}
 }
 
 // TestOddMessagesAreForGRPC sends what seemed to be a simple call, and is none.
@@ -678,12 +770,13 @@ func TestTimeoutsAreRead(t *testing.T) {
 // FuzzRPCConnection sends anything to a connection. What comes back are frames of
 // HTTP/2, and nothing is left of it.
 func FuzzRPCConnection(f *testing.F) {
-	script := func(write func(p *http2.Framer, head func(more ...string) []byte)) {
+	const infer = inference.GRPCInferenceService_ModelInfer_FullMethodName
+	script := func(write func(p *http2.Framer, head func(method string, more ...string) []byte)) {
 		var out, block bytes.Buffer
 		heads := hpack.NewEncoder(&block)
-		write(http2.NewFramer(&out, nil), func(more ...string) []byte {
+		write(http2.NewFramer(&out, nil), func(method string, more ...string) []byte {
 			block.Reset()
-			for i, fields := 0, append([]string{":method", "POST", ":scheme", "http", ":path", inference.GRPCInferenceService_ModelInfer_FullMethodName,
+			for i, fields := 0, append([]string{":method", "POST", ":scheme", "http", ":path", method,
 				":authority", "x", "content-type", "application/grpc"}, more...); i < len(fields); i += 2 {
 				_ = heads.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
 			}
@@ -695,19 +788,19 @@ func FuzzRPCConnection(f *testing.F) {
 	open := func(p *http2.Framer, id uint32, block []byte, ends bool) {
 		_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: ends})
 	}
-	script(func(p *http2.Framer, head func(...string) []byte) {
+	script(func(p *http2.Framer, head func(string, ...string) []byte) {
 		_ = p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10})
-		open(p, 1, head("traceparent", traceparent, "tracestate", "a=1"), true)
+		open(p, 1, head(infer, "traceparent", traceparent, "tracestate", "a=1"), true)
 		_ = p.WriteData(1, true, message)
-		open(p, 3, head("x-bin", "AQ"), true)
+		open(p, 3, head(infer, "x-bin", "AQ"), true)
 		_ = p.WriteData(3, false, message[:9])
 		_ = p.WriteWindowUpdate(1, 100)
 		_ = p.WriteData(3, true, message[9:])
 		_ = p.WriteWindowUpdate(3, 100)
 	})
-	script(func(p *http2.Framer, head func(...string) []byte) {
+	script(func(p *http2.Framer, head func(string, ...string) []byte) {
 		_ = p.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0}, http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1 << 20})
-		block := head("grpc-timeout", "1n", "traceparent", traceparent)
+		block := head(infer, "grpc-timeout", "1n", "traceparent", traceparent)
 		open(p, 5, block[:10], false)
 		_ = p.WriteContinuation(5, true, block[10:])
 		_ = p.WriteDataPadded(5, false, message, make([]byte, 3))
@@ -717,6 +810,16 @@ func FuzzRPCConnection(f *testing.F) {
 		_ = p.WriteRSTStream(5, http2.ErrCodeCancel)
 		_ = p.WriteGoAway(0, http2.ErrCodeNo, nil)
 		_ = p.WritePriority(7, http2.PriorityParam{StreamDep: 5})
+	})
+	script(func(p *http2.Framer, head func(string, ...string) []byte) {
+		_ = p.WriteSettings()
+		open(p, 1, head(inference.GRPCInferenceService_ServerLive_FullMethodName), true)
+		_ = p.WriteData(1, true, make([]byte, messageHead))
+		open(p, 3, head(inference.GRPCInferenceService_ModelMetadata_FullMethodName), true)
+		_ = p.WriteData(3, false, []byte{0, 0, 0, 0, 6, 10, 4})
+		_ = p.WriteData(3, true, []byte("iris"))
+		open(p, 5, head(grpc_health_v1.Health_Check_FullMethodName), true)
+		_ = p.WriteData(5, true, []byte{0, 0, 1, 0, 0})
 	})
 	var panics atomic.Int64
 	s := irisServer(f, func(o *Options) {

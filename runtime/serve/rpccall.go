@@ -25,19 +25,23 @@ import (
 // compressed, and its length.
 const messageHead = 5
 
-// simple tells whether a call is one that is answered here: of ModelInfer, and
+// simple tells whether a call is one that is answered here, if its method is:
 // with nothing in its head that would have to be understood.
 func (h *rpcHead) simple() bool {
-	return h.method == http.MethodPost && h.path == inference.GRPCInferenceService_ModelInfer_FullMethodName && h.authority != "" &&
+	return h.method == http.MethodPost && h.authority != "" &&
 		(h.kind == "application/grpc" || h.kind == "application/grpc+proto") && !h.odd
 }
 
 // gather returns the stream when its message is whole. A message that is odd goes
 // to grpc-go, which says what is wrong with it.
 func (c *rpcConnection) gather(s *rpcStream) *rpcStream {
+	most := c.rpc.options.BodyBytes
+	if s.question != nil {
+		most = min(most, readFrame)
+	}
 	if len(s.body) >= messageHead {
 		size := int64(binary.BigEndian.Uint32(s.body[1:]))
-		if s.body[0] != 0 || size > c.rpc.options.BodyBytes || int64(len(s.body)) > messageHead+size || s.ended && int64(len(s.body)) < messageHead+size {
+		if s.body[0] != 0 || size > most || int64(len(s.body)) > messageHead+size || s.ended && int64(len(s.body)) < messageHead+size {
 			c.handOn(s)
 			return nil
 		}
@@ -72,23 +76,21 @@ func (v *version) atOnce(size int) bool {
 
 // answer answers a call whose message is whole.
 func (c *rpcConnection) answer(s *rpcStream) {
+	if s.question != nil {
+		c.tell(s)
+		return
+	}
+	r := new(inference.ModelInferRequest)
 	if len(s.body) > readFrame {
 		c.apart(s, func(ctx context.Context) {
-			if r, ok := c.decode(s); ok {
+			if c.decode(s, r) {
 				v, err := c.rpc.models.acquire(r.GetModelName(), r.GetModelVersion())
 				c.infer(ctx, s, v, r, err)
 			}
 		})
 		return
 	}
-	r, ok := c.decode(s)
-	if !ok {
-		return
-	}
-	if !c.heard.Before(s.deadline) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.expire(s)
+	if !c.decode(s, r) || c.late(s) {
 		return
 	}
 	v, err := c.rpc.models.acquire(r.GetModelName(), r.GetModelVersion())
@@ -99,19 +101,29 @@ func (c *rpcConnection) answer(s *rpcStream) {
 	c.infer(context.Background(), s, v, r, err)
 }
 
-// decode reads the message. What cannot be read is handed on.
-func (c *rpcConnection) decode(s *rpcStream) (*inference.ModelInferRequest, bool) {
+// decode reads the message into m. What cannot be read is handed on.
+func (c *rpcConnection) decode(s *rpcStream, m proto.Message) bool {
 	wire := s.body[messageHead:]
-	r := new(inference.ModelInferRequest)
 	// A part takes two bytes, so a short message has not too many.
-	few := len(wire) < 2*mostParts || parts(wire, r.ProtoReflect().Descriptor(), mostParts) <= mostParts
-	if few && proto.Unmarshal(wire, r) == nil {
-		return r, true
+	few := len(wire) < 2*mostParts || parts(wire, m.ProtoReflect().Descriptor(), mostParts) <= mostParts
+	if few && proto.Unmarshal(wire, m) == nil {
+		return true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.handOn(s)
-	return nil, false
+	return false
+}
+
+// late ends a call whose deadline has passed.
+func (c *rpcConnection) late(s *rpcStream) bool {
+	if c.heard.Before(s.deadline) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expire(s)
+	return true
 }
 
 // apart has a goroutine of its own work on a call, which ends with the call's
@@ -141,12 +153,17 @@ func (c *rpcConnection) infer(ctx context.Context, s *rpcStream, v *version, r *
 		b.reply, err = c.rpc.inferMessage(ctx, v, r, b)
 	}
 	traced.end(s.call.served, &b.phases, err)
-	st, _ := status.FromError(statusOf(ctx, err))
-	if st.Code() == codes.OK {
-		c.send(s, b.reply)
-	} else {
-		c.refuse(s, st)
+	c.reply(s, b.reply, statusOf(ctx, err))
+}
+
+// reply sends a message, or the status of an error in its place.
+func (c *rpcConnection) reply(s *rpcStream, message []byte, err error) {
+	if err == nil {
+		c.send(s, message)
+		return
 	}
+	st, _ := status.FromError(err)
+	c.refuse(s, st)
 }
 
 // trace begins the span of a call.
@@ -170,9 +187,15 @@ func (s *Server) inferMessage(ctx context.Context, v *version, r *inference.Mode
 	if err != nil {
 		return b.reply, err
 	}
-	message, err = proto.MarshalOptions{}.MarshalAppend(append(b.reply[:0], make([]byte, messageHead)...), answer)
+	return appendMessage(b.reply[:0], answer)
+}
+
+// appendMessage appends a message as gRPC sends it.
+func appendMessage(dst []byte, m proto.Message) ([]byte, error) {
+	begin := len(dst) + messageHead
+	message, err := proto.MarshalOptions{}.MarshalAppend(append(dst, make([]byte, messageHead)...), m)
 	if err == nil {
-		binary.BigEndian.PutUint32(message[1:], uint32(len(message)-messageHead))
+		binary.BigEndian.PutUint32(message[begin-4:], uint32(len(message)-begin))
 	}
 	return message, err
 }

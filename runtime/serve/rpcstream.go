@@ -16,6 +16,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"trainyard.dev/trainyard/runtime/serve/internal/inference"
 )
 
 // rpcStream is a stream of HTTP/2, on which there is one call. What its head does not
@@ -24,7 +26,8 @@ type rpcStream struct {
 	on              *rpcConnection
 	id              uint32
 	call            inferenceCall
-	kind            string // of content
+	question        *question // that is asked, if the call is simple; nil: ModelInfer
+	kind            string    // of content
 	began, deadline time.Time
 	// gathers tells that the message of a simple call is not whole yet, or that another
 	// call, which is what is asked, waits for its body.
@@ -147,6 +150,10 @@ func (c *rpcConnection) head(f *http2.MetaHeadersFrame) error {
 		claimed: h.length, room: streamWindow, out: c.initial, ended: f.StreamEnded()}
 	c.streams[s.id] = s
 	simple := !s.ended && h.simple()
+	if simple && h.path != inference.GRPCInferenceService_ModelInfer_FullMethodName {
+		s.question = c.rpc.questions[h.path]
+		simple = s.question != nil
+	}
 	if simple && c.rpc.traces.tracer != nil {
 		s.fields = f.RegularFields()
 	}
@@ -161,7 +168,7 @@ func (c *rpcConnection) head(f *http2.MetaHeadersFrame) error {
 	}
 	s.gathers = true
 	c.gathering++
-	if simple {
+	if simple && ofInference(h.path) {
 		c.rpc.begin(&s.call)
 	}
 	return nil

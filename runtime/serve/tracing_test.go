@@ -3,7 +3,6 @@ package serve
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,7 +16,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"trainyard.dev/trainyard/runtime/serve/internal/inference"
@@ -230,16 +228,7 @@ func TestCallsAreTracedAsGRPCDoes(t *testing.T) {
 	}
 	for _, all := range []bool{true, false} {
 		s, told := tracedServer(t, all)
-		alone := newRPC(s, listen(t))
-		alone.others.Stop()
-		alone.others = grpc.NewServer()
-		go func() {
-			if err := alone.serve(); err != nil && !errors.Is(err, net.ErrClosed) {
-				t.Errorf("the server ended with %v", err)
-			}
-		}()
-		t.Cleanup(alone.cut)
-		quickly := inference.NewGRPCInferenceServiceClient(dial(t, alone.from.Addr().String()))
+		quickly := inference.NewGRPCInferenceServiceClient(withoutGRPC(t, s))
 		slowly := inference.NewGRPCInferenceServiceClient(dial(t, runToEnd(t, s).rpc))
 		for name, c := range map[string]struct {
 			request *inferCall
