@@ -50,6 +50,7 @@ var cases = []struct {
 	{"batching", (*bench).batching},
 	{"swap", (*bench).swap},
 	{"stop", (*bench).stop},
+	{"stop-grpc", (*bench).stopGRPC},
 	{"start", (*bench).start},
 	{"memory", (*bench).memory},
 	{"connections", (*bench).connections},

@@ -50,17 +50,17 @@ func binaryRequest(rows int, numbers []float32) (body []byte, head int) {
 	return append(body, raw...), len(body)
 }
 
-// message is a ModelInferRequest with raw contents. Its numbers are those of
+// message is a ModelInferRequest of one row with raw contents. Its numbers are those of
 // the protocol.
-func message(model string, rows, inputs int) []byte {
+func message(model string, inputs int) []byte {
 	var input, m []byte
 	input = protowire.AppendString(protowire.AppendTag(input, 1, protowire.BytesType), "inputs")
 	input = protowire.AppendString(protowire.AppendTag(input, 2, protowire.BytesType), "FP32")
-	shape := protowire.AppendVarint(protowire.AppendVarint(nil, uint64(rows)), uint64(inputs))
+	shape := protowire.AppendVarint(protowire.AppendVarint(nil, 1), uint64(inputs))
 	input = protowire.AppendBytes(protowire.AppendTag(input, 3, protowire.BytesType), shape)
 	m = protowire.AppendString(protowire.AppendTag(m, 1, protowire.BytesType), model)
 	m = protowire.AppendBytes(protowire.AppendTag(m, 5, protowire.BytesType), input)
-	return protowire.AppendBytes(protowire.AppendTag(m, 7, protowire.BytesType), rawTensor(pixels(rows*inputs)))
+	return protowire.AppendBytes(protowire.AppendTag(m, 7, protowire.BytesType), rawTensor(pixels(inputs)))
 }
 
 // framed is a message as gRPC sends it.

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"trainyard.dev/trainyard/runtime/spec"
@@ -183,61 +182,14 @@ func (b *bench) swap() error {
 	return nil
 }
 
-// stop: a server is asked to stop while hundreds of clients ask as fast as they
-// can, and those go on, as in a cluster: for a second new connections still reach
-// it, then another server. A request without an answer fails the measurement.
-func (b *bench) stop() error {
-	m := b.models["digits"]
-	var sides [2]*side
-	for i := range sides {
-		s, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel}, "--stop-quiet=3s", "--stop-least=5s")
-		if err != nil {
-			return err
-		}
-		defer s.stop()
-		sides[i] = s
-	}
-	stopping, other := sides[0], sides[1]
-	g := b.clients(400)
-	g.moved, g.host = filepath.Join(b.dir, "moved"), other.http
-	_ = os.Remove(g.moved) // of an earlier run
-	const before, shown, all = 2 * time.Second, time.Second, 12 * time.Second
-	ended, took := make(chan error, 1), time.Duration(0)
-	go func() {
-		time.Sleep(before)
-		asked := time.Now()
-		if err := stopping.command.Process.Signal(syscall.SIGTERM); err != nil {
-			ended <- err
-			return
-		}
-		time.Sleep(shown)
-		if err := os.WriteFile(g.moved, nil, 0o600); err != nil {
-			ended <- err
-			return
-		}
-		err := stopping.command.Wait()
-		took = time.Since(asked)
-		ended <- err
-	}()
-	asked, err := g.wrk(all, stopping.infer(m.Name), jsonRequest(m.inputs), 0)
-	if err := errors.Join(err, <-ended); err != nil {
-		return err
-	}
-	if took > all-before {
-		return fmt.Errorf("the server ended %s after it was asked to, when nobody asked it any more", took)
-	}
-	fmt.Printf("BENCH serve/stop ours=%s connections=%d answered=%d failed=0 ended-after=%s\n", asked, g.connections, asked.answered, took.Round(time.Millisecond))
-	return nil
-}
-
 // digitsGRPC: the same over gRPC with raw contents, beside our own JSON.
 func (b *bench) digitsGRPC() error {
 	m := b.models["digits"]
 	call := func(s *side) (load, error) {
-		if _, err := callOnce(s.grpc, message(m.Name, 1, m.inputs)); err != nil {
+		if err := callOnce(s.grpc, message(m.Name, m.inputs)); err != nil {
 			return load{}, err
 		}
-		return b.clients(clients).call(s.grpc, message(m.Name, 1, m.inputs), 4)
+		return b.clients(clients).call(s.grpc, message(m.Name, m.inputs), 4)
 	}
 	s, err := b.ours(serverCore, []spec.ServedModel{m.ServedModel})
 	if err != nil {
