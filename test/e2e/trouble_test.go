@@ -188,16 +188,15 @@ func TestRegistryDown(t *testing.T) {
 	scale(t, "registry", 0)
 	defer scale(t, "registry", 1)
 
+	hopeless := sampleJob(t, namespace, "hopeless")
+	hopeless.Spec.BackoffLimit = new(int32(0))
+	create(t, hopeless)
 	job := sampleJob(t, namespace, "digits")
 	create(t, job)
 	took := jobReaches(t, job, v1alpha1.TrainingJobProgressing, v1alpha1.ReasonHindered, "registry.trainyard-system.svc:5000", time.Minute)
 	t.Logf("said after %.1f s: %s", took.Seconds(), job.Status.Conditions[0].Message)
 	hasEvent(t, job, v1alpha1.ReasonHindered, "registry.trainyard-system.svc:5000")
 	jobReaches(t, job, v1alpha1.TrainingJobProgressing, v1alpha1.ReasonRetrying, "registry.trainyard-system.svc:5000", 2*time.Minute)
-
-	hopeless := sampleJob(t, namespace, "hopeless")
-	hopeless.Spec.BackoffLimit = new(int32(0))
-	create(t, hopeless)
 	jobReaches(t, hopeless, v1alpha1.TrainingJobFailed, spec.ReasonRegistryUnavailable, "registry.trainyard-system.svc:5000", 2*time.Minute)
 	hasEvent(t, hopeless, spec.ReasonRegistryUnavailable, "registry.trainyard-system.svc:5000")
 
