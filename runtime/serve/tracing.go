@@ -17,7 +17,10 @@ type traces struct {
 	tracer trace.Tracer // nil: nobody is told
 }
 
-var callers propagation.TraceContext
+var (
+	callers  propagation.TraceContext
+	ofServer = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
+)
 
 // carrier gives the first value of a field of a request's head, or none.
 type carrier func(name string) string
@@ -57,7 +60,7 @@ func (t traces) begin(ctx context.Context, head carrier, protocol, model string)
 	if t.tracer == nil {
 		return nil
 	}
-	ctx, s := t.tracer.Start(callers.Extract(ctx, head), "predict", trace.WithSpanKind(trace.SpanKindServer))
+	ctx, s := t.tracer.Start(callers.Extract(ctx, head), "predict", ofServer...)
 	if !s.IsRecording() {
 		return nil
 	}
