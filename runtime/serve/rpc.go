@@ -12,9 +12,10 @@ import (
 
 // rpc answers on [spec.GRPCPort]. Calls of ModelInfer, as programs send them all
 // day, and short questions it answers itself; every other one it shows to grpc-go,
-// as [net/http] would, and so every one whose head or message is odd. So what is rare is understood in
-// one place, and what is frequent costs half of what it costs there. The frames of
-// HTTP/2, and the compression of heads, are those of golang.org/x/net.
+// as [net/http] would, and so every one whose head or message is odd. So what is
+// rare is understood in one place, and what is frequent costs half of what it costs
+// there. The frames of HTTP/2, and the compression of heads, are those of
+// golang.org/x/net.
 type rpc struct {
 	*Server
 	others *grpc.Server
