@@ -75,7 +75,7 @@ func (b *bench) atHalf(name string, ask func(g generator, rate float64, url stri
 		return err
 	}
 	defer ours.stop()
-	peak, err := b.clients(clients).post(ours.infer(m.Name), body, 0)
+	peak, err := b.peak(ours, m, body)
 	if err != nil {
 		return err
 	}
@@ -114,6 +114,22 @@ func middle(all []load) load {
 	return all[len(all)/2]
 }
 
+// peak is the fastest of three loads: other programs on the machine only take from
+// it, and half of too little would be an easy load.
+func (b *bench) peak(s *side, m *served, body []byte) (load, error) {
+	var fastest load
+	for range 3 {
+		l, err := b.clients(clients).post(s.infer(m.Name), body, 0)
+		if err != nil {
+			return load{}, err
+		}
+		if l.rate > fastest.rate {
+			fastest = l
+		}
+	}
+	return fastest, nil
+}
+
 // floorFor starts a bare server with the peak of another: it spends the time that
 // it has left for a request.
 func (b *bench) floorFor(peak load, m *served, body []byte) (*side, error) {
@@ -121,7 +137,7 @@ func (b *bench) floorFor(peak load, m *served, body []byte) (*side, error) {
 	if err != nil {
 		return nil, err
 	}
-	alone, err := b.clients(clients).post(s.infer(m.Name), body, 0)
+	alone, err := b.peak(s, m, body)
 	s.stop()
 	if err != nil {
 		return nil, err
