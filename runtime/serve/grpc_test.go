@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -316,6 +317,40 @@ func TestStopLosesNoCall(t *testing.T) {
 	}
 	answered = b.Stats().Requests
 	await(t, "the other one answers", func() bool { return b.Stats().Requests > answered+100 })
+}
+
+// TestStopAsksCallersToLeave stops the server of a client that never rests, and whose
+// next connection would reach another one.
+func TestStopAsksCallersToLeave(t *testing.T) {
+	a := run(t, irisServer(t, func(o *Options) {
+		o.Stop = Stopping{Quiet: 100 * time.Millisecond, Least: 150 * time.Millisecond, Most: time.Hour, Shutdown: 10 * time.Second}
+	}))
+	b := runToEnd(t, irisServer(t, nil))
+	var connections atomic.Int64
+	c := inference.NewGRPCInferenceServiceClient(dial(t, "passthrough:///x", grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+		to := b.rpc
+		if connections.Add(1) == 1 {
+			to = a.rpc
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", to)
+	})))
+	call := func() {
+		if _, err := c.ModelInfer(t.Context(), one("FP32", &contents{Fp32Contents: make([]float32, 4)}, 4)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call()
+	a.signals <- syscall.SIGTERM
+	await(t, "the server to end", func() bool {
+		call()
+		return len(a.ended) > 0
+	})
+	if err := <-a.ended; err != nil {
+		t.Errorf("the server ended with %v", err)
+	}
+	if connections.Load() != 2 || b.Stats().Requests == 0 {
+		t.Errorf("the client connected %d times, and the other server answered %d requests", connections.Load(), b.Stats().Requests)
+	}
 }
 
 func TestSlowCallIsEnded(t *testing.T) {

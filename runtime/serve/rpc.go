@@ -103,18 +103,28 @@ func (r *rpc) isClosed() bool {
 	}
 }
 
-// close accepts no more connections, and asks the clients of those that there are
-// to leave, which they do without losing a call.
-func (r *rpc) close() {
+// askToLeave asks the clients of the connections that there are to leave, which they
+// do without losing a call. Others may still come.
+func (r *rpc) askToLeave() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.isClosed() {
-		return
-	}
-	close(r.closed)
-	_ = r.from.Close()
 	for c := range r.open {
 		c.askToLeave()
+	}
+}
+
+// close accepts no more connections, and asks the clients of those that there are
+// to leave.
+func (r *rpc) close() {
+	r.mu.Lock()
+	first := !r.isClosed()
+	if first {
+		close(r.closed)
+		_ = r.from.Close()
+	}
+	r.mu.Unlock()
+	if first {
+		r.askToLeave()
 	}
 }
 

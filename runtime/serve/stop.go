@@ -14,12 +14,13 @@ import (
 // to stop, the rest of the cluster does not know yet: for seconds more, new
 // requests arrive, also on connections that are open. So it says that it is not
 // ready, goes on answering, asks clients to leave with "Connection: close", and
-// shuts down when nobody comes any more. Clients of gRPC are asked to leave
-// (GOAWAY) when it shuts down.
+// shuts down when nobody comes any more. Clients of gRPC, which would come back at
+// once, are asked to leave (GOAWAY) when new connections go elsewhere.
 type Stopping struct {
 	// Quiet is for how long no request may have begun or ended.
 	Quiet time.Duration
-	// Least is how long it goes on in any case.
+	// Least is how long it goes on in any case. After that, new connections are
+	// supposed to reach other servers.
 	Least time.Duration
 	// Most is how long it waits for quiet.
 	Most time.Duration
@@ -35,15 +36,21 @@ func (s Stopping) over(now, asked, changed time.Time, inFlight int64) bool {
 	return waited >= s.Most || quiet && waited >= s.Least
 }
 
-// wait returns when the server may shut down, or when ctx ends.
-func (s Stopping) wait(ctx context.Context, a *activity) {
-	asked := a.now()
+// wait returns when the server may shut down, or when ctx ends. It calls leave when
+// new connections reach other servers.
+func (s Stopping) wait(ctx context.Context, a *activity, leave func()) {
+	asked, left := a.now(), false
 	tick := time.NewTicker(max(s.Quiet/30, time.Millisecond))
 	defer tick.Stop()
 	for {
 		inFlight, changed := a.last()
-		if s.over(a.now(), asked, changed, inFlight) {
+		now := a.now()
+		if s.over(now, asked, changed, inFlight) {
 			return
+		}
+		if !left && now.Sub(asked) >= s.Least {
+			leave()
+			left = true
 		}
 		select {
 		case <-ctx.Done():
@@ -100,7 +107,7 @@ func (s *Server) stop(signals <-chan os.Signal, front *http.Server, simple *quic
 		case <-ctx.Done():
 		}
 	}()
-	s.options.Stop.wait(ctx, s.requests)
+	s.options.Stop.wait(ctx, s.requests, rpc.askToLeave)
 	bounded, done := context.WithTimeout(ctx, s.options.Stop.Shutdown)
 	defer done()
 	close(s.shutdown)

@@ -51,9 +51,13 @@ func TestWaitEndsWhenItIsQuiet(t *testing.T) {
 				a.end()
 			}
 		}()
-		s.wait(t.Context(), a)
+		left := time.Duration(0)
+		s.wait(t.Context(), a, func() { left += time.Since(began) })
 		if took := time.Since(began).Round(time.Second); took != 11*time.Second {
 			t.Errorf("waited %v, want 11s", took)
+		}
+		if left.Round(time.Second) != s.Least {
+			t.Errorf("clients were asked to leave after %v, want %v", left, s.Least)
 		}
 	})
 }
@@ -223,5 +227,5 @@ func TestSlowHeadersEndTheConnection(t *testing.T) {
 func TestWaitEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	Stopping{Quiet: time.Hour, Least: time.Hour, Most: time.Hour}.wait(ctx, newActivity(time.Now))
+	Stopping{Quiet: time.Hour, Least: time.Hour, Most: time.Hour}.wait(ctx, newActivity(time.Now), func() {})
 }
