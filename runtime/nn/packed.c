@@ -22,7 +22,7 @@ typedef void product(size_t rows, size_t inner, const int32_t *restrict columns,
 struct kernel {
 	find_columns *find;
 	product *multiply;
-	int lanes, rows; // of a register and a tile
+	size_t lanes, rows; // of a register and a tile
 };
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -46,47 +46,47 @@ struct kernel {
 #define ROWS 12
 #include "packed.h"
 
-static struct kernel best(void) {
-	if (__builtin_cpu_supports("x86-64-v4"))
-		return (struct kernel){columns_v4, product_v4, 16, 12};
-	if (__builtin_cpu_supports("x86-64-v3"))
-		return (struct kernel){columns_v3, product_v3, 8, 6};
-	return (struct kernel){0};
+static const struct kernel kernels[] = {{columns_v3, product_v3, 8, 6}, {columns_v4, product_v4, 16, 12}};
+
+// How many numbers the fastest kernel for this processor multiplies at once; 0 if
+// there is none.
+int trainyard_packed_lanes(void) {
+	return __builtin_cpu_supports("x86-64-v4") ? 16 : __builtin_cpu_supports("x86-64-v3") ? 8 : 0;
 }
 
 #else
 
-static struct kernel best(void) { return (struct kernel){0}; }
+static const struct kernel kernels[2];
+
+int trainyard_packed_lanes(void) { return 0; }
 
 #endif
 
-// How many numbers the kernel for this processor multiplies at once; 0 if there is
-// none.
-int trainyard_packed_lanes(void) { return best().lanes; }
+static const struct kernel *with(int lanes) { return &kernels[lanes == 16]; }
 
-void trainyard_packed_columns(size_t rows, size_t inner, const float *restrict x, size_t x_stride, int32_t *restrict columns) {
-	best().find(rows, inner, x, x_stride, columns);
+void trainyard_packed_columns(int lanes, size_t rows, size_t inner, const float *restrict x, size_t x_stride, int32_t *restrict columns) {
+	with(lanes)->find(rows, inner, x, x_stride, columns);
 }
 
 // Writes x*weight^T + bias into cols columns of y, or with relu 0 where that is
 // less, for rows from first on, which begins a tile. There is weight and bias for
 // whole panels.
-void trainyard_packed(size_t first, size_t rows, size_t cols, size_t inner, const int32_t *restrict columns,
+void trainyard_packed(int lanes, size_t first, size_t rows, size_t cols, size_t inner, const int32_t *restrict columns,
 		const float *restrict x, size_t x_stride, const float *restrict weight, const float *restrict bias, int relu,
 		float *restrict y, size_t y_stride) {
-	const struct kernel kernel = best();
-	columns += first / kernel.rows * (1 + inner);
+	const struct kernel *kernel = with(lanes);
+	columns += first / kernel->rows * (1 + inner);
 	x += first * x_stride;
 	y += first * y_stride;
 	for (; cols >= PANEL; cols -= PANEL, weight += PANEL * inner, bias += PANEL, y += PANEL)
-		kernel.multiply(rows, inner, columns, x, x_stride, weight, bias, relu, y, y_stride);
+		kernel->multiply(rows, inner, columns, x, x_stride, weight, bias, relu, y, y_stride);
 	if (cols == 0)
 		return;
 	enum { few = 48 }; // whole tiles of any kernel
 	float whole[few * PANEL];
 	for (size_t from = 0; from < rows; from += few) {
 		size_t n = rows - from < few ? rows - from : few;
-		kernel.multiply(n, inner, columns + from / kernel.rows * (1 + inner), x + from * x_stride, x_stride, weight, bias, relu, whole, PANEL);
+		kernel->multiply(n, inner, columns + from / kernel->rows * (1 + inner), x + from * x_stride, x_stride, weight, bias, relu, whole, PANEL);
 		for (size_t r = 0; r < n; r++)
 			memcpy(y + (from + r) * y_stride, whole + r * PANEL, cols * sizeof(float));
 	}
