@@ -8,11 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__)
 // -ffast-math is there to let sqrtf be an instruction. This takes back what would
 // change results: NaN stays NaN, and nothing is reordered or approximated.
 #pragma GCC optimize("no-finite-math-only", "no-unsafe-math-optimizations", \
 	"no-associative-math", "no-reciprocal-math", "signed-zeros")
+#endif
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define VECTORIZED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define VECTORIZED
@@ -49,14 +52,14 @@ void trainyard_sum_rows(size_t rows, size_t cols, size_t stride,
 			sums[j] += x[i * stride + j];
 }
 
-// exp(x) for x that is at most 0, within 1.2e-7 of it, and 0 for what is less than
+// exp(x) for x that is at most 0, within 1e-7 of it, and 0 for what is less than
 // the least normal number: x is n*log(2) + r, and exp(r) is a polynomial, both as in
-// Cephes's expf (S. L. Moshier). Adding 1.5*2^23 rounds to an integer, which is then
-// in the low bits.
+// Cephes's expf (S. L. Moshier).
 static inline __attribute__((always_inline)) float exponential(float x) {
-	union { float number; uint32_t bits; } n = {x * 1.44269504f + 12582912.f}, power;
-	float whole = n.number - 12582912.f;
-	float r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+	const float least = -87.33654f;
+	float within = x < least ? least : x;
+	int32_t n = within * 1.44269504f - 0.5f; // the nearest, since what is cut off is towards 0
+	float r = within - n * 0.693359375f + n * 2.12194440e-4f;
 	float y = 1.9875691500e-4f;
 	y = y * r + 1.3981999507e-3f;
 	y = y * r + 8.3334519073e-3f;
@@ -64,8 +67,8 @@ static inline __attribute__((always_inline)) float exponential(float x) {
 	y = y * r + 1.6666665459e-1f;
 	y = y * r + 5.0000001201e-1f;
 	y = y * r * r + r + 1;
-	power.bits = (n.bits + 127) << 23;
-	return x < -87.33654f ? 0 : y * power.number;
+	union { uint32_t bits; float number; } power = {(uint32_t)(n + 127) << 23};
+	return x < least ? 0 : y * power.number;
 }
 
 // Rows of cols numbers. All are exponentiated in one go, since few outputs do not
