@@ -187,6 +187,25 @@ func (a Activation) backRow(z, y, dy []float32) {
 	}
 }
 
+// softmaxRow writes the softmax of z into y, which may be z, and returns the largest
+// element and the sum of exp(z_i - largest): taken out, nothing overflows.
+func softmaxRow(z, y []float32) (largest float32, sum float64) {
+	largest = z[0]
+	for _, v := range z {
+		largest = max(largest, v)
+	}
+	for i, v := range z {
+		e := math.Exp(float64(v - largest))
+		y[i] = float32(e)
+		sum += e
+	}
+	scale := float32(1 / sum)
+	for i := range y {
+		y[i] *= scale
+	}
+	return largest, sum
+}
+
 func sigmoid(x float32) float32 {
 	return float32(1 / (1 + math.Exp(-float64(x))))
 }

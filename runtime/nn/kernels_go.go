@@ -50,28 +50,10 @@ func sumRows(m blas32.General, sums []float32) {
 	}
 }
 
-// softmax replaces each row by its softmax. It takes the largest element out
-// before it exponentiates, so that nothing overflows.
+// softmax replaces each row by its softmax.
 func softmax(m blas32.General) {
 	for i := range m.Rows {
-		softmaxRow(row(m, i))
-	}
-}
-
-func softmaxRow(v []float32) {
-	largest := v[0]
-	for _, x := range v {
-		largest = max(largest, x)
-	}
-	var sum float64
-	for i, x := range v {
-		e := math.Exp(float64(x - largest))
-		v[i] = float32(e)
-		sum += e
-	}
-	scale := float32(1 / sum)
-	for i := range v {
-		v[i] *= scale
+		softmaxRow(row(m, i), row(m, i))
 	}
 }
 

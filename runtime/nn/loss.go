@@ -154,20 +154,7 @@ func (CategoricalCrossentropy) activation() ActivationKind { return Softmax }
 
 // row uses -log(p_y) = log(sum_j exp(z_j)) - z_y, with the largest z taken out.
 func (CategoricalCrossentropy) row(z, y, d []float32) float64 {
-	largest := z[0]
-	for _, v := range z {
-		largest = max(largest, v)
-	}
-	var sum float64
-	for i, v := range z {
-		e := math.Exp(float64(v - largest))
-		d[i] = float32(e)
-		sum += e
-	}
-	scale := float32(1 / sum)
-	for i := range d {
-		d[i] *= scale
-	}
+	largest, sum := softmaxRow(z, d)
 	class := int(y[0])
 	d[class]--
 	return math.Log(sum) - float64(z[class]-largest)
