@@ -47,9 +47,6 @@ func (b *bench) digitsJSON() error {
 		return errors.Join(err, b.giveUp(ours))
 	}
 	ours.stop()
-	if err != nil {
-		return err
-	}
 	for _, name := range []string{"kserve", "mlserver", "fastapi"} {
 		theirs, err := b.ofPeer(name, m, ask)
 		print("digits-json", peak, name, theirs, err, " target=20")

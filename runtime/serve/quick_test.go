@@ -441,6 +441,17 @@ func TestIdleConnectionsHoldNoBuffers(t *testing.T) {
 	waits()
 }
 
+// panics has the model panic while the result is true.
+func panics(v *version) *atomic.Bool {
+	fails := new(atomic.Bool)
+	v.executed = func(int) {
+		if fails.Load() {
+			panic("the model fails")
+		}
+	}
+	return fails
+}
+
 // TestAPanicEndsOneConnection has a model that cannot be computed, over both
 // ways. What others ask is answered on.
 func TestAPanicEndsOneConnection(t *testing.T) {
@@ -454,12 +465,7 @@ func TestAPanicEndsOneConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer v.release()
-	var fails atomic.Bool
-	v.executed = func(int) {
-		if fails.Load() {
-			panic("the model fails")
-		}
-	}
+	fails := panics(v)
 	fails.Store(true)
 	for _, text := range []string{head, strings.Replace(head, "\r\nHost", "\r\nTrailer: x\r\nHost", 1)} {
 		c := r.connect(t)

@@ -582,12 +582,7 @@ func TestAPanicEndsOneCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer v.release()
-	var fails atomic.Bool
-	v.executed = func(int) {
-		if fails.Load() {
-			panic("the model fails")
-		}
-	}
+	fails := panics(v)
 	r := runToEnd(t, s)
 	p := r.speak(t)
 	fails.Store(true)
